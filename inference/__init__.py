@@ -1,0 +1,1 @@
+"""The models of Ano-Skin: arrays in, arrays out; nothing here knows DICOM."""

@@ -1,0 +1,94 @@
+"""What crosses the border to the models: arrays in, arrays out.
+
+Shape letters: N batch, C classes, H × W native size, S the model's own square size, D embedding length.
+Images are uint8 RGB in [0, 255]; masks are bool; geometry is in pixels, x before y, origin at the upper left corner.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+
+CLASSES = ("background", "skin", "brow", "eye", "nose", "mouth", "lesion")
+"""Classes of the nano bundle's segmenter, in the order of its channels."""
+
+DISEASES = ("psoriasis", "atopic dermatitis", "acne", "rosacea", "seborrheic dermatitis")
+
+
+class Unavailable(Exception):
+    """A model could not answer now (server away, deadline passed); the same call may succeed later."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Face:
+    """One face a detector found.
+
+    Attributes
+    ----------
+    box
+        float32 (4,): x0, y0, x1, y1 in pixels of the image searched.
+    landmarks
+        float32 (5, 2): the eyes (subject's right first), nose tip, mouth corners (subject's right first), x and y.
+    score
+        Detector's confidence in [0, 1].
+    """
+
+    box: Floats
+    landmarks: Floats
+    score: float
+
+
+class Segmenter(Protocol):
+    """Names each pixel's class."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in channel order."""
+
+    @property
+    def size_px(self) -> int:
+        """S, the side of the square input."""
+
+    def segment(self, images: Image) -> Floats:
+        """Class probabilities in [0, 1], float32 (N, C, S, S), of uint8 RGB (N, S, S, 3).
+
+        Raises
+        ------
+        Unavailable
+            The model cannot answer now.
+        """
+
+
+class Inpainter(Protocol):
+    """Paints new content where the mask says so, never having seen what was there."""
+
+    @property
+    def size_px(self) -> int:
+        """S, the side of the square input and output."""
+
+    def inpaint(self, images: Image, hide: Mask, prompts: Sequence[str], seeds: Sequence[int]) -> Image:
+        """Painted uint8 RGB (N, S, S, 3) of images (N, S, S, 3), True in ``hide`` (N, S, S) being replaced.
+
+        The same inputs and seeds give the same output; pixels under ``hide`` have no influence on it.
+
+        Raises
+        ------
+        Unavailable
+            The model cannot answer now.
+        """
+
+
+class FaceAnalyser(Protocol):
+    """Finds faces and tells persons apart."""
+
+    def find(self, image: Image) -> list[Face]:
+        """Faces in one uint8 RGB (H, W, 3) image, best first; an empty list when there is none."""
+
+    def embed(self, image: Image, landmarks: Floats) -> Floats:
+        """Unit-length float32 (D,) identity of the face whose five landmarks (5, 2) are given."""

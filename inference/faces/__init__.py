@@ -1,0 +1,1 @@
+"""InsightFace detection, embedding, and the small pack of the nano bundle."""

@@ -1,0 +1,1 @@
+"""Latent diffusion inpainting in the shape of Stable Diffusion 2."""

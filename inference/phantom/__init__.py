@@ -1,0 +1,1 @@
+"""Paints lesions with a known mask onto any skin."""

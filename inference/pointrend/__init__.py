@@ -1,0 +1,1 @@
+"""PointRend, semantic variant, in plain PyTorch; parameter names are detectron2's."""
