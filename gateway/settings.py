@@ -1,0 +1,253 @@
+"""One frozen ``Settings`` from ``conf/gateway.toml`` and the environment; the only reader of either.
+
+Every key is a field here, with its meaning, default and bounds; ``docs/settings.md`` is made from them. A key
+this module does not know is an error. ``ANOSKIN_<SECTION>_<KEY>`` overrides any key, and is where secrets
+belong. Relative paths start at the folder of the configuration file.
+"""
+# ruff: noqa: RUF009 - key() gives a dataclass field, which is made for each class anew
+
+import math
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from gateway import keys
+from gateway.errors import Misconfigured
+from gateway.keys import PREFIX, key
+
+KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """How clinical systems reach the gateway (PS3.8)."""
+
+    ae_title: str = key("Own AE title; senders must call it by this name.", "ANOSKIN", kind="ae")
+    host: str = key("Address to listen on.", "127.0.0.1")
+    port: int = key("TCP port; 0 takes a free one.", 11112, within=(0, 65535))
+    max_associations: int = key("Associations served at the same time.", 8, within=(1, math.inf))
+    max_pdu: int = key("Largest PDU accepted, in bytes; 0 sets no limit.", 131072, within=(0, math.inf))
+    max_object_mb: int = key(
+        "Largest object accepted, in MiB, deflated objects inflated.", 2048, within=(1, math.inf)
+    )
+    timeout_s: float = key(
+        "Seconds of silence after which an association is ended.", 60.0, within=(1, math.inf)
+    )
+    accept_any_peer: bool = key("Accept senders that are not listed under [[peers]].", False)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One system that may send."""
+
+    ae_title: str = key("Calling AE title.", "", kind="ae")
+    host: str = key("Address it must come from; empty: any.", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """Where the photographs lie: originals until retired, clean files until retired."""
+
+    folder: Path = key("Folder of the spool, on a local disk.", Path("../state/spool"))
+    reserve_mb: int = key(
+        "Free space, in MiB, below which nothing more is accepted.", 1024, within=(0, math.inf)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Where the gateway remembers: one row per instance, the durable workflows, the audit trail."""
+
+    folder: Path = key("Folder of ledger, workflows and audit trail.", Path("../state"))
+    url: str = key("SQLAlchemy URL of the ledger; empty: SQLite in the folder.", "", secret=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """When the instances of a study become one arrival."""
+
+    quiet_s: float = key(
+        "Seconds without a new instance after which a study is treated.", 30.0, within=(0, math.inf)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """Where the clean objects go."""
+
+    ae_title: str = key("AE title of the archive.", "ARCHIVE", kind="ae")
+    host: str = key("Its address.", "127.0.0.1")
+    port: int = key("Its TCP port.", 4242, within=(1, 65535))
+    calling_ae_title: str = key("AE title the gateway calls itself there.", "ANOSKIN", kind="ae")
+    transfer_syntaxes: tuple[Literal["jpeg-ls", "jpeg2000", "explicit"], ...] = key(
+        "Lossless encodings it accepts for edited objects, best first.", ("jpeg-ls", "jpeg2000", "explicit")
+    )
+    timeout_s: float = key("Seconds to wait for its answer.", 60.0, within=(1, math.inf))
+    max_refusals: int = key(
+        "Definite refusals of one object after which it is held.", 3, within=(1, math.inf)
+    )
+    initial_s: float = key("Back-off before the second attempt, in seconds.", 5.0, within=(0.1, math.inf))
+    factor: float = key("Growth of the back-off from attempt to attempt.", 2.0, within=(1, math.inf))
+    max_s: float = key("Longest back-off, in seconds.", 900.0, within=(0.1, math.inf))
+
+
+@dataclass(frozen=True, slots=True)
+class Pseudonyms:
+    """The secret that makes pseudonyms repeatable here and unguessable elsewhere."""
+
+    key_file: Path = key("File with the key: 32 bytes or more, mode 0600.", Path("../state/pseudonym.key"))
+    key: str = key(
+        "The key itself, 64 or more hexadecimal digits; environment only.",
+        "",
+        kind="environment",
+        secret=True,
+    )
+
+    def secret(self) -> bytes:
+        """The key, from the environment or else from its file.
+
+        Raises
+        ------
+        Misconfigured
+            There is no key, it is too short, or others may read its file.
+        """
+        if self.key:
+            try:
+                found = bytes.fromhex(self.key)
+            except ValueError as error:
+                raise Misconfigured(f"{PREFIX}PSEUDONYMS_KEY is not hexadecimal.") from error
+            where = f"{PREFIX}PSEUDONYMS_KEY"
+        else:
+            where = str(self.key_file)
+            try:
+                if self.key_file.stat().st_mode & 0o077:
+                    raise Misconfigured(f"{where} can be read by others; run: chmod 600 {where}")
+                found = self.key_file.read_bytes()
+            except OSError as error:
+                raise Misconfigured(
+                    f"{where} cannot be read ({error.strerror}); run: gateway init"
+                ) from error
+        if len(found) < KEY_BYTES:
+            raise Misconfigured(f"{where} holds {len(found)} bytes; a key has {KEY_BYTES} or more.")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What happens to each attribute (PS3.15 Annex E)."""
+
+    file: Path = key("The de-identification profile.", Path("profiles/basic.toml"))
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """What happens to faces, lesions and burned-in text."""
+
+    lesion_over_features: Literal["hide", "keep", "hold"] = key(
+        "A lesion that itself covers eyes, nose or mouth: hide it, keep it, or hold the instance.", "hold"
+    )
+    keep_margin: float = key("Lesions grow by this fraction of the face's width.", 0.02, within=(0, 1))
+    hide_margin: float = key("Hidden regions grow by this fraction of it.", 0.05, within=(0, 1))
+    attempts: int = key(
+        "Paintings tried before a face that is still recognised is held.", 3, within=(1, math.inf)
+    )
+    text: Literal["hold", "ignore"] = key("Text in the pixels: hold the instance, or ignore it.", "hold")
+    prompt: str = key("Words given to the painter; {disease} stands for the diagnosis.", "a photo of a face")
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Which models look and paint, and where they run."""
+
+    bundle: Path = key("Folder of the model bundle.", Path("../bundles/nano"))
+    engine: Literal["local"] = key("Where the models run: in this process.", "local")
+    threads: int = key("Threads of one model call; 0: as many as there are cores.", 0, within=(0, math.inf))
+    in_flight: int = key("Arrivals treated at the same time.", 1, within=(1, math.inf))
+    allow_demonstration_models: bool = key("Let a demonstration bundle treat photographs.", False)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long files stay after the archive has them; what is held or refused stays."""
+
+    originals_days: float = key("Days an original stays after it was forwarded.", 7.0, within=(0, math.inf))
+    clean_days: float = key("Days a clean file stays after it was forwarded.", 7.0, within=(0, math.inf))
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What the gateway tells about itself."""
+
+    format: Literal["json", "console"] = key("Lines for machines or for people.", "json")
+    level: Literal["debug", "info", "warning", "error"] = key("Least important event shown.", "info")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything the operator decides; see each section."""
+
+    listener: Listener = field(default_factory=Listener)
+    peers: tuple[Peer, ...] = ()
+    spool: Spool = field(default_factory=Spool)
+    ledger: Ledger = field(default_factory=Ledger)
+    arrival: Arrival = field(default_factory=Arrival)
+    archive: Archive = field(default_factory=Archive)
+    pseudonyms: Pseudonyms = field(default_factory=Pseudonyms)
+    profile: Profile = field(default_factory=Profile)
+    pixels: Pixels = field(default_factory=Pixels)
+    models: Models = field(default_factory=Models)
+    retention: Retention = field(default_factory=Retention)
+    log: Log = field(default_factory=Log)
+
+
+def load(file: Path, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings in ``file``, overridden by the environment.
+
+    Parameters
+    ----------
+    file
+        A TOML file.
+    environ
+        Variables to look at; the process's own where not given.
+
+    Raises
+    ------
+    Misconfigured
+        The file cannot be read, a key is unknown, or a value is not what its key takes.
+    """
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Misconfigured(f"{file} cannot be read ({error.strerror}).") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{file} is not valid TOML: {error}") from error
+    source = keys.Source(str(file), file.resolve().parent, os.environ if environ is None else environ)
+    sections: dict[str, Any] = {spec.name: spec.type for spec in fields(Settings)}
+    for unknown in sorted(table.keys() - sections.keys()):
+        raise Misconfigured(f"{file}: there is no section [{unknown}]; remove it.")
+    peers = table.pop("peers", [])
+    if not isinstance(peers, list):
+        raise Misconfigured(f"{file}: write each sender as its own [[peers]] section.")
+    bound = {
+        name: source.section(kind, name, table.get(name, {}))
+        for name, kind in sections.items()
+        if name != "peers"
+    }
+    senders = keys.Source(source.name, source.folder, {})  # a list has no names for variables
+    return Settings(peers=tuple(senders.section(Peer, "peers", peer) for peer in peers), **bound)
+
+
+def document() -> str:
+    """The text of ``docs/settings.md``: every key, what it takes, its default and its meaning."""
+    parts = [
+        "# Settings\n",
+        "`conf/gateway.toml`. Relative paths start at its folder; the environment overrides it.\n",
+    ]
+    for spec in fields(Settings):
+        repeated = spec.name == "peers"
+        kind: Any = Peer if repeated else spec.type
+        parts.append(keys.table(kind, spec.name, repeated=repeated))
+    return "\n".join(parts)

@@ -1,0 +1,176 @@
+"""Bytes on disk: what is kept here survives a power cut once the call has returned.
+
+``incoming/`` holds objects that are still being received, ``original/`` what was received, ``clean/`` what may
+leave. A file's name is the SHA-256 of its content, so writing the same thing twice is harmless.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import NewType
+
+from gateway.errors import Misconfigured, Postponed
+
+Digest = NewType("Digest", str)
+
+AREAS = ("original", "clean")
+SHARDS = tuple(f"{number:02x}" for number in range(256))
+
+
+class Spool:
+    """The folder with everything that was received and everything that will be sent.
+
+    Parameters
+    ----------
+    folder
+        Created, mode 0700, where it does not exist.
+    reserve_bytes
+        Free space below which nothing more is written.
+
+    Raises
+    ------
+    Misconfigured
+        The folder cannot be created.
+    """
+
+    def __init__(self, folder: Path, reserve_bytes: int) -> None:
+        self._folder = folder
+        self._reserve_bytes = reserve_bytes
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.incoming.mkdir(exist_ok=True, mode=0o700)
+            for area in AREAS:
+                # Every shard exists from the start, so that keeping a file syncs one folder and not two.
+                for shard in SHARDS:
+                    (folder / area / shard).mkdir(parents=True, exist_ok=True, mode=0o700)
+                _sync(folder / area)
+            _sync(folder)
+        except OSError as error:
+            raise Misconfigured(f"[spool] folder {folder} cannot be used ({error.strerror}).") from error
+
+    @property
+    def incoming(self) -> Path:
+        """Where objects grow while they are received; on the same file system as the rest."""
+        return self._folder / "incoming"
+
+    def original(self, digest: str) -> Path:
+        """Where the original with this digest lies, or would."""
+        return self._path("original", digest)
+
+    def clean(self, digest: str) -> Path:
+        """Where the clean file with this digest lies, or would."""
+        return self._path("clean", digest)
+
+    def check_reserve(self) -> None:
+        """Return in silence while there is room.
+
+        Raises
+        ------
+        Postponed
+            Free space is below the reserve, or cannot be read.
+        """
+        try:
+            free = shutil.disk_usage(self._folder).free
+        except OSError as error:
+            raise Postponed("spool", f"the spool cannot be reached ({error.strerror})") from error
+        if not free >= self._reserve_bytes:
+            raise Postponed("disk-reserve", "the spool's disk is below its reserve")
+
+    def keep_original(self, received: Path, digest: str) -> Path:
+        """Move a received file to its place, durably.
+
+        Parameters
+        ----------
+        received
+            A complete file under `incoming`.
+        digest
+            SHA-256 of what was received, hexadecimal.
+
+        Raises
+        ------
+        Postponed
+            The disk did not take it.
+        """
+        target = self.original(digest)
+        try:
+            _sync(received)
+            received.replace(target)
+            _sync(target.parent)
+        except OSError as error:
+            raise Postponed("spool", f"the spool cannot be written ({error.strerror})") from error
+        return target
+
+    def keep_clean(self, file: bytes) -> Digest:
+        """Write a clean file durably and return its digest.
+
+        Raises
+        ------
+        Postponed
+            The disk did not take it, or is below its reserve.
+        """
+        self.check_reserve()
+        digest = Digest(hashlib.sha256(file).hexdigest())
+        target = self.clean(digest)
+        growing = target.with_suffix(f".{os.getpid()}.part")
+        try:
+            with growing.open("wb") as stream:
+                stream.write(file)
+                stream.flush()
+                os.fsync(stream.fileno())
+            growing.replace(target)
+            _sync(target.parent)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                growing.unlink(missing_ok=True)
+            raise Postponed("spool", f"the spool cannot be written ({error.strerror})") from error
+        return digest
+
+    def remove(self, area: str, digest: str) -> bool:
+        """Remove one file; whether there was one.
+
+        Raises
+        ------
+        Postponed
+            The disk did not let go of it.
+        """
+        try:
+            self._path(area, digest).unlink()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise Postponed("spool", f"the spool cannot be written ({error.strerror})") from error
+        return True
+
+    def sweep_incoming(self, older_than_s: float) -> int:
+        """Remove what broken associations left behind; nothing here was ever acknowledged.
+
+        Returns
+        -------
+        int
+            Number of files removed.
+        """
+        removed = 0
+        limit = time.time() - older_than_s
+        for stray in self.incoming.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if stray.is_file() and stray.stat().st_mtime <= limit:
+                    stray.unlink()
+                    removed += 1
+        return removed
+
+    def _path(self, area: str, digest: str) -> Path:
+        if area not in AREAS or len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+            raise ValueError("not a place in the spool")
+        return self._folder / area / digest[:2] / f"{digest}.dcm"
+
+
+def _sync(path: Path) -> None:
+    """Make a file's bytes, or a folder's entries, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
