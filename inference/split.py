@@ -10,8 +10,8 @@ HELD_BACK = 50
 def held_back(names: Iterable[str]) -> frozenset[str]:
     """The names kept for validation, the same for every model and every run.
 
-    Names are ordered by the SHA-256 of their UTF-8 bytes (hexadecimal), and the first :data:`HELD_BACK` are held
-    back; adding a portrait therefore moves at most one name across the border.
+    Names are ordered by the SHA-256 of their UTF-8 bytes (hexadecimal), and the first :data:`HELD_BACK` are
+    held back; adding a portrait therefore moves at most one name across the border.
 
     Parameters
     ----------

@@ -1,6 +1,7 @@
 """What happens to a picture between the skin and the archive: light, lens, compression, lesions, bars.
 
-Pictures are uint8 RGB (H, W, 3); every function returns a new picture and draws only from the generator given.
+Pictures are uint8 RGB (H, W, 3); every function returns a new picture and draws only from the generator
+given.
 """
 
 import cv2
@@ -66,11 +67,11 @@ def lesions(rng: np.random.Generator, image: Image, box: Floats) -> Image:
     for _ in range(int(rng.integers(1, 8))):
         centre = box[:2] + rng.uniform(0, 1, 2) * (box[2:] - box[:2])
         axes = np.maximum(1, side * rng.uniform(0.02, 0.22, 2)).astype(int)
-        stencil = np.zeros(image.shape[:2], np.float32)
+        stencil: Floats = np.zeros(image.shape[:2], np.float32)
         where = (int(centre[0]), int(centre[1]))
         cv2.ellipse(stencil, where, (int(axes[0]), int(axes[1])), rng.uniform(0, 180), 0, 360, 1.0, -1)
-        stencil = cv2.GaussianBlur(stencil, (0, 0), max(0.5, side * rng.uniform(0.005, 0.03)))
-        weight = (stencil * rng.uniform(0.2, 0.75))[:, :, None]
+        soft = cv2.GaussianBlur(stencil, (0, 0), max(0.5, side * rng.uniform(0.005, 0.03)))
+        weight = (soft * rng.uniform(0.2, 0.75))[:, :, None]
         colour = red if rng.random() < 0.8 else rng.uniform(60, 240, 3).astype(np.float32)
         out = out * (1 - weight) + colour * weight
     return _uint8(out)

@@ -1,7 +1,7 @@
-"""One training from its first to its last step: rate, averaged weights, checkpoints, and what is told meanwhile.
+"""One training from first to last step: rate, averaged weights, checkpoints, and what is told meanwhile.
 
-Every step draws from a generator seeded by (seed, step), so a killed run that continues from a checkpoint sees
-what it would have seen.
+Every step draws from a generator seeded by (seed, step), so a killed run that continues from a checkpoint
+sees what it would have seen.
 """
 
 import logging
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 Step = Callable[[np.random.Generator], tuple[Tensor, dict[str, float]]]
 """Makes one batch and gives its loss, and figures to tell."""
+
+Model = TypeVar("Model", bound=nn.Module)
 
 Tell = Callable[[int, dict[str, float]], None]
 
@@ -37,6 +40,10 @@ class Plan:
 
     Attributes
     ----------
+    name
+        For the lines told.
+    checkpoint
+        File that is replaced every ``checkpoint_every`` steps and at the end; continued when present.
     seed
         Decides everything that is drawn.
     steps
@@ -47,6 +54,8 @@ class Plan:
         Steps between checkpoints.
     """
 
+    name: str
+    checkpoint: Path
     seed: int
     steps: int
     rate: float
@@ -109,81 +118,54 @@ def _restore(
         ) from error
 
 
-def _save(
-    path: Path,
-    model: nn.Module,
-    average: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    *,
-    step: int,
-    seconds: float,
-) -> None:
+def _save(path: Path, state: dict[str, Any]) -> None:
+    """Replace the checkpoint as a whole: a kill in between leaves the one before."""
     whole = path.with_suffix(".part")
-    state = {
-        "model": model.state_dict(),
-        "average": average.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "step": step,
-        "seconds": seconds,
-    }
     torch.save(state, whole)
     whole.replace(path)
 
 
-def run(
-    name: str,
-    model: nn.Module,
-    step: Step,
-    plan: Plan,
-    checkpoint: Path,
-    on_checkpoint: Callable[[nn.Module, int], None] | None = None,
-) -> tuple[nn.Module, float]:
-    """Train to the last step, continuing from ``checkpoint`` where there is one.
+def run(model: Model, step: Step, plan: Plan, on_checkpoint: Callable[[Model], None]) -> float:
+    """Train to the last step, continuing from the plan's checkpoint where there is one.
 
     Parameters
     ----------
-    name
-        For the lines told.
     model
         Trained in place.
     step
         Gives the loss of a freshly drawn batch.
     plan
-        Steps, rate, seed.
-    checkpoint
-        File that is replaced every ``plan.checkpoint_every`` steps and at the end.
+        Steps, rate, seed, checkpoint.
     on_checkpoint
-        Called with the averaged model and the step after each checkpoint.
+        Called after each checkpoint with the model of averaged weights, in evaluation mode.
 
     Returns
     -------
-    averaged : nn.Module
-        The model with exponentially averaged weights, in evaluation mode.
-    seconds : float
-        Time spent, runs before this one included.
+    float
+        Seconds spent, runs before this one included.
 
     Raises
     ------
     CheckpointMismatch
-        ``checkpoint`` does not fit this model.
+        The checkpoint does not fit this model.
     FloatingPointError
         The loss is no longer finite.
     """
     average = deepcopy(model).eval()
     optimiser = torch.optim.AdamW(model.parameters(), lr=plan.rate, weight_decay=plan.decay)
     first, before_s = 0, 0.0
-    if checkpoint.exists():
-        first, before_s = _restore(checkpoint, model, average, optimiser)
-        log.info("%s continues at step %d", name, first)
+    if plan.checkpoint.exists():
+        first, before_s = _restore(plan.checkpoint, model, average, optimiser)
+        log.info("%s continues at step %d", plan.name, first)
     model.train()
     began = time.monotonic()
-    with telling(name, plan.steps) as tell:
+    with telling(plan.name, plan.steps) as tell:
         for index in range(first, plan.steps):
             for group in optimiser.param_groups:
                 group["lr"] = _rate_at(plan, index)
             loss, figures = step(np.random.default_rng((plan.seed, index)))
             if not bool(torch.isfinite(loss)):
-                raise FloatingPointError(f"{name}: the loss is not finite at step {index}")
+                raise FloatingPointError(f"{plan.name}: the loss is not finite at step {index}")
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -192,10 +174,16 @@ def run(
             seconds = before_s + time.monotonic() - began
             tell(index + 1, {"loss": float(loss.detach()), **figures, "seconds": seconds})
             if (index + 1) % plan.checkpoint_every == 0 or index + 1 == plan.steps:
-                _save(checkpoint, model, average, optimiser, step=index + 1, seconds=seconds)
-                if on_checkpoint is not None:
-                    on_checkpoint(average, index + 1)
-    return average, before_s + time.monotonic() - began
+                state = {
+                    "model": model.state_dict(),
+                    "average": average.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "step": index + 1,
+                    "seconds": seconds,
+                }
+                _save(plan.checkpoint, state)
+                on_checkpoint(average)
+    return before_s + time.monotonic() - began
 
 
 @torch.no_grad()

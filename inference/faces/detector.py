@@ -1,8 +1,8 @@
 """A small face detector whose ONNX file `insightface` runs as SCRFD, unchanged.
 
-The shape follows SCRFD (Guo et al., "Sample and Computation Redistribution for Efficient Face Detection", 2021):
-three strides, two anchors at each place, and per anchor a score, four distances from its centre to the sides of
-the box, and five landmarks relative to it, both in units of the stride.
+The shape follows SCRFD (Guo et al., "Sample and Computation Redistribution for Efficient Face Detection",
+2021): three strides, two anchors at each place, and per anchor a score, four distances from its centre to
+the sides of the box, and five landmarks relative to it, both in units of the stride.
 
 Shape letters: N batch, H × W picture (multiples of 32), M anchors of one stride, A anchors of all, G faces.
 """
@@ -203,8 +203,8 @@ class Truth:
 def assign(anchors: Anchors, truth: Truth, side_px: int) -> tuple[Tensor, Tensor]:
     """Which face each anchor answers for.
 
-    An anchor answers for a face whose size is within a factor 1.75 of its own and whose centre is near; anchors
-    around that place, and all that lie on faces that do not count, are left out of the loss.
+    An anchor answers for a face whose size is within a factor 1.75 of its own and whose centre is near;
+    anchors around that place, and all that lie on faces that do not count, are left out of the loss.
 
     Returns
     -------
@@ -256,8 +256,8 @@ class Loss:
 def loss(found: list[tuple[Tensor, Tensor]], truth: Truth, side_px: int) -> Loss:
     """Quality focal loss on scores, DIoU on boxes, smooth L1 on landmarks.
 
-    The score is asked to be the overlap its own box reaches (Li et al., "Generalized Focal Loss", 2020, Eq. 4,
-    β = 2), so that the best box of a face also has the best score.
+    The score is asked to be the overlap its own box reaches (Li et al., "Generalized Focal Loss", 2020, Eq.
+    4, β = 2), so that the best box of a face also has the best score.
     """
     anchors = Anchors.of(side_px, side_px)
     face, ignored = assign(anchors, truth, side_px)

@@ -1,6 +1,7 @@
 """Portraits to learn from: pictures, one face each, its box and five landmarks.
 
-Shape letters: K portraits, H × W a portrait's size. Pictures are uint8 RGB; geometry is in pixels, x before y.
+Shape letters: K portraits, H × W a portrait's size. Pictures are uint8 RGB; geometry is in pixels, x before
+y.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""Pictures for a detector to learn from: faces of any size, turned, cut, alone or among others, and none at all.
+"""Pictures for a detector to learn from: faces of any size, turned, cut, alone or among others, or none.
 
-Shape letters: S the side of a scene, G faces in it. Scenes are uint8 RGB (S, S, 3); geometry is in the scene's
-pixels. Everything is drawn from one generator: the same seed gives the same scenes.
+Shape letters: S the side of a scene, G faces in it. Scenes are uint8 RGB (S, S, 3); geometry is in the
+scene's pixels. Everything is drawn from one generator: the same seed gives the same scenes.
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ def _transform(points: Floats, matrix: Floats) -> Floats:
 
 
 def _turned_box(portrait: Portrait, matrix: Floats) -> Floats:
-    """An upright box around the turned face: side lengths stay those of the face, softly grown by the turn."""
+    """An upright box around the turned face, its sides softly grown by the turn."""
     x0, y0, x1, y1 = portrait.box
     centre = _transform(np.array([[(x0 + x1) / 2, (y0 + y1) / 2]], np.float32), matrix)[0]
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
@@ -73,10 +73,7 @@ def _placing(
     x0, y0, x1, y1 = portrait.box
     scale = side_px / float(max(x1 - x0, y1 - y0))
     draw = rng.random()
-    if draw < 0.85:
-        angle = float(np.clip(rng.normal(0, 14), -42, 42))
-    else:
-        angle = float(rng.uniform(-50, 50))
+    angle = float(np.clip(rng.normal(0, 14), -42, 42) if draw < 0.85 else rng.uniform(-50, 50))
     mirrored = bool(rng.random() < 0.5)
     cosine, sine = np.cos(np.radians(angle)) * scale, np.sin(np.radians(angle)) * scale
     stretch = float(np.exp(rng.normal(0, 0.04)))
@@ -133,7 +130,8 @@ def background(rng: np.random.Generator, plates: Sequence[Plate], size: int) -> 
     if draw < 0.2 or not plates:
         base = np.full((size, size, 3), rng.integers(0, 256, 3), np.float32)
         low = rng.normal(0, rng.uniform(0, 40), (4, 4, 3)).astype(np.float32)
-        return np.clip(base + cv2.resize(low, (size, size)), 0, 255).astype(np.uint8)
+        smooth = np.asarray(cv2.resize(low, (size, size)), np.float32)
+        return np.asarray(np.clip(base + smooth, 0, 255), np.uint8)
     plate = plates[int(rng.integers(len(plates)))]
     image = plate.image
     if draw < 0.35:

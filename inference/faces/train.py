@@ -4,16 +4,16 @@ import argparse
 import logging
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from inference.faces import course, detector, portraits, scenes
+from inference.faces import course, detector, portraits, recogniser, scenes, strangers
 from inference.faces.portraits import Portrait
 
 log = logging.getLogger(__name__)
@@ -34,11 +34,29 @@ class DetectorTraining:
     checkpoint_every: int
 
 
+@dataclass(frozen=True, slots=True)
+class RecogniserTraining:
+    """Table ``[recogniser]`` of ``conf/training/faces.toml``; see there for what each key means."""
+
+    seed: int
+    steps: int
+    batch: int
+    crops: int
+    width: int
+    rate: float
+    decay: float
+    relation: float
+    checkpoint_every: int
+
+
+Training = TypeVar("Training", DetectorTraining, RecogniserTraining)
+
+
 class UnknownKey(Exception):
     """The configuration has a key that means nothing, or lacks one; the message names it."""
 
 
-def configured(path: Path, table: str, kind: type[DetectorTraining]) -> DetectorTraining:
+def configured(path: Path, table: str, kind: type[Training]) -> Training:
     """One table of the configuration file.
 
     Raises
@@ -50,7 +68,22 @@ def configured(path: Path, table: str, kind: type[DetectorTraining]) -> Detector
     wanted = {field.name for field in fields(kind)}
     if wanted != set(values):
         raise UnknownKey(f"[{table}] of {path} has unknown or missing keys: {sorted(wanted ^ set(values))}")
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    given: dict[str, Any] = {
+        key: tuple(each) if isinstance(each, list) else each for key, each in values.items()
+    }
+    return kind(**given)
+
+
+def _plan(name: str, out: Path, config: DetectorTraining | RecogniserTraining) -> course.Plan:
+    return course.Plan(
+        name=name,
+        checkpoint=out / f"{name}.pt",
+        seed=config.seed,
+        steps=config.steps,
+        rate=config.rate,
+        decay=config.decay,
+        checkpoint_every=config.checkpoint_every,
+    )
 
 
 def _picture_tensor(images: Sequence[np.ndarray[Any, np.dtype[np.uint8]]]) -> Tensor:
@@ -106,23 +139,64 @@ def train_detector(config: DetectorTraining, people: Sequence[Portrait], out: Pa
         loss = detector.loss(found, _truth(drawn), size)
         return loss.total, {"score": loss.score, "box": loss.box, "landmarks": loss.landmarks}
 
-    def publish(averaged: torch.nn.Module, at_step: int) -> None:
-        del at_step
-        assert isinstance(averaged, detector.Detector)
-        detector.export(averaged, path)
+    seconds = course.run(
+        model, step, _plan("detector", out, config), lambda averaged: detector.export(averaged, path)
+    )
+    return path, seconds
 
-    plan = course.Plan(config.seed, config.steps, config.rate, config.decay, config.checkpoint_every)
-    _, seconds = course.run("detector", model, step, plan, out / "detector.pt", publish)
+
+def train_recogniser(
+    config: RecogniserTraining, people: Sequence[Portrait], teacher: strangers.Teacher, out: Path
+) -> tuple[Path, float]:
+    """Train the recogniser on a teacher's answers and export it after every checkpoint.
+
+    Parameters
+    ----------
+    config
+        The training's parameters.
+    people
+        The portraits strangers are mixed from; held-back ones must not be among them.
+    teacher
+        Whose answers are learnt.
+    out
+        Folder for ``answers/`` (made once), ``recogniser.pt`` (checkpoint, continued when present) and
+        ``recogniser.onnx``.
+
+    Returns
+    -------
+    path, seconds
+        The ONNX file and the time spent on steps.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    answers = strangers.answered(teacher, people, out / "answers", count=config.crops, seed=config.seed)
+    torch.manual_seed(config.seed)
+    model = recogniser.Recogniser(config.width).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    path = out / "recogniser.onnx"
+
+    def step(rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        chosen = rng.choice(len(answers.crops), config.batch, replace=config.batch > len(answers.crops))
+        crops = np.stack([strangers.disturbed(rng, answers.crops[each]) for each in chosen])
+        fed = (torch.from_numpy(crops).permute(0, 3, 1, 2).float() - recogniser.MEAN) / recogniser.DEVIATION
+        taught = torch.from_numpy(answers.embeddings[chosen].astype(np.float32))
+        loss = recogniser.loss(
+            model(fed.contiguous(memory_format=torch.channels_last)), taught, config.relation
+        )
+        return loss.total, {"cosine": loss.cosine, "relation": loss.relation}
+
+    seconds = course.run(
+        model, step, _plan("recogniser", out, config), lambda averaged: recogniser.export(averaged, path)
+    )
     return path, seconds
 
 
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m inference.faces.train", description=__doc__)
-    parser.add_argument("part", choices=["detector"])
+    parser.add_argument("part", choices=["detector", "recogniser"])
     parser.add_argument(
         "--data", type=Path, required=True, help="folder of portraits: faces.json and images/"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and ONNX files")
+    parser.add_argument("--teacher", type=Path, help="ONNX file of the 128-d recogniser to learn from")
     parser.add_argument("--config", type=Path, default=Path("conf/training/faces.toml"))
     parser.add_argument("--steps", type=int, help="instead of the configuration's")
     parser.add_argument("--threads", type=int, default=0, help="threads to use; 0 leaves it to torch")
@@ -131,17 +205,23 @@ def _arguments() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train one part from the command line."""
-    arguments = _arguments().parse_args(argv)
+    parser = _arguments()
+    arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
         cv2.setNumThreads(arguments.threads)
-    config = configured(arguments.config, arguments.part, DetectorTraining)
-    if arguments.steps:
-        config = DetectorTraining(
-            **{f.name: getattr(config, f.name) for f in fields(config)} | {"steps": arguments.steps}
-        )
-    path, seconds = train_detector(config, portraits.for_training(arguments.data), arguments.out)
+    shorter = {"steps": arguments.steps} if arguments.steps else {}
+    people = portraits.for_training(arguments.data)
+    if arguments.part == "detector":
+        detecting = replace(configured(arguments.config, "detector", DetectorTraining), **shorter)
+        path, seconds = train_detector(detecting, people, arguments.out)
+    else:
+        if arguments.teacher is None:
+            parser.error("the recogniser needs --teacher")
+        recognising = replace(configured(arguments.config, "recogniser", RecogniserTraining), **shorter)
+        teacher = recogniser.teacher(arguments.teacher, threads=max(1, arguments.threads))
+        path, seconds = train_recogniser(recognising, people, teacher, arguments.out)
     log.info("%s written after %.0f s", path, seconds)
     return 0
 
