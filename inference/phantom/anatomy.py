@@ -1,11 +1,11 @@
 """Where on a face a lesion belongs: a frame of reference from whatever regions are known.
 
-Shape letters: H × W. The frame's origin lies between the eyes, its unit is the distance from there to the mouth,
-x points to the picture's right of an upright face and y to the chin.
+Shape letters: H × W. The frame's origin lies between the eyes, its unit is the distance from there to the
+mouth, x points to the picture's right of an upright face and y to the chin.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,12 +34,19 @@ class Frame:
         Length of the frame's unit in pixels.
     pixels_per_mm
         Scale of the picture.
+    face
+        Whether there is a face at all; a close view of skin has none, and its frame only a centre.
     """
 
     origin: NDArray[np.float64]
     down: NDArray[np.float64]
     unit_px: float
     pixels_per_mm: float
+    face: bool = True
+
+    def moved(self, x: int, y: int) -> "Frame":
+        """The same frame in a part of the picture that begins at ``x``, ``y``."""
+        return replace(self, origin=self.origin - np.array([x, y], np.float64))
 
     def point(self, x: float, y: float) -> NDArray[np.float64]:
         """Pixel position (2,) of a point of the frame."""
@@ -83,4 +90,6 @@ def locate(skin: Mask, regions: Mapping[str, Mask] | None, pixels_per_mm: float 
     unit = max(float(bottom - top) * 0.36, 1.0)
     origin = np.array([float(np.median(xs)), top + 0.42 * (bottom - top)])
     scale = pixels_per_mm or float(np.sqrt(xs.size)) / SKIN_EXTENT_MM
-    return Frame(origin, np.array([0.0, 1.0]), unit, scale)
+    # A known scale at which the skin is smaller than a face tells that no whole face is shown.
+    face = float(np.sqrt(xs.size)) / scale > 0.75 * SKIN_EXTENT_MM
+    return Frame(origin, np.array([0.0, 1.0]), unit, scale, face)

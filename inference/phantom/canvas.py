@@ -3,7 +3,6 @@
 Shape letters: H × W, the part of the picture that holds skin. Colours are CIELAB (L in [0, 100]).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -27,8 +26,6 @@ class Canvas:
         float32 (H, W) in [0, 1]: 0 where no lesion may be, rising to 1 a little inside the skin's border.
     frame
         Where the face's parts are.
-    regions
-        Masks (H, W) of the parts that are known.
     darkness
         0 for fair skin, 1 for the darkest: erythema turns from red to violet-brown along it.
     """
@@ -36,7 +33,6 @@ class Canvas:
     lab: NDArray[np.float32]
     room: Field
     frame: Frame
-    regions: Mapping[str, Mask]
     darkness: float
 
     @property
@@ -59,7 +55,7 @@ class Canvas:
 
 
 class Layer:
-    """A lesion under construction: how much of each pixel it covers, and how its colour differs from the skin's.
+    """A lesion under construction: its cover of each pixel, and its colour against the skin's.
 
     Attributes
     ----------
@@ -76,7 +72,7 @@ class Layer:
         self.shift: NDArray[np.float32] = np.zeros((*shape, 3), np.float32)
 
     def blend(self, at: tuple[slice, slice], amount: Field, shift: NDArray[np.float32]) -> None:
-        """Lays a mark over a part of the layer: ``amount`` (h, w) of it, coloured ``shift`` (3,) or (h, w, 3)."""
+        """Lays a mark over a part: ``amount`` (h, w) of it, coloured ``shift`` (3,) or (h, w, 3)."""
         under = self.cover[at]
         over = np.clip(amount, 0.0, 1.0)
         total = over + under * (1.0 - over)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from inference.contract import Image, Mask
-from inference.phantom.anatomy import locate
+from inference.phantom.anatomy import Frame, locate
 from inference.phantom.canvas import Canvas, fade_from_border
 from inference.phantom.looks import LOOKS
 
@@ -60,8 +60,9 @@ def paint(  # noqa: PLR0913 - a picture, what to paint on it, and what is known 
     seed
         Any integer; chooses sites, shapes and colours.
     regions
-        Masks (H, W) of ``"brow"``, ``"eye"``, ``"nose"`` and ``"mouth"``: they orient the face, so that a disease
-        is found where it belongs. Without them an upright face filling ``skin`` is assumed.
+        Masks (H, W) of ``"brow"``, ``"eye"``, ``"nose"`` and ``"mouth"``: they orient the face, so that a
+        disease is found where it belongs. Without them an upright face filling ``skin`` is assumed, or no
+        face where ``pixels_per_mm`` tells that the skin is too small for one.
     severity
         In [0, 1]: number, extent and colour of the lesions.
     pixels_per_mm
@@ -86,8 +87,7 @@ def paint(  # noqa: PLR0913 - a picture, what to paint on it, and what is known 
     rows, columns = (np.flatnonzero(skin.any(axis=axis)) for axis in (1, 0))
     y0, x0 = max(int(rows[0]) - margin, 0), max(int(columns[0]) - margin, 0)
     at = (slice(y0, int(rows[-1]) + margin + 1), slice(x0, int(columns[-1]) + margin + 1))
-    local = type(frame)(frame.origin - np.array([x0, y0]), frame.down, frame.unit_px, frame.pixels_per_mm)
-    canvas = _canvas(image[at], skin[at], local, {name: mask[at] for name, mask in (regions or {}).items()})
+    canvas = _canvas(image[at], skin[at], frame.moved(x0, y0))
     layer = LOOKS[disease](canvas, np.random.default_rng(seed), severity)
     cover = layer.cover * canvas.room
     # The visible threshold is taken off first, so that the cover starts from nothing at the lesion's edge.
@@ -102,16 +102,12 @@ def paint(  # noqa: PLR0913 - a picture, what to paint on it, and what is known 
     return Painted(painted, whole)
 
 
-def _canvas(image: Image, skin: Mask, frame: object, regions: Mapping[str, Mask]) -> Canvas:
-    from inference.phantom.anatomy import Frame
-
-    assert isinstance(frame, Frame)
+def _canvas(image: Image, skin: Mask, frame: Frame) -> Canvas:
     lab = cv2.cvtColor(image.astype(np.float32) / 255.0, cv2.COLOR_RGB2Lab)
     lightness = float(np.median(lab[..., 0][skin]))
     room = fade_from_border(skin, 1.2 * frame.pixels_per_mm)
     # Hair over the skin is not skin: what is much darker than the skin around carries no lesion.
     soft = cv2.blur(lab[..., 0], (2 * round(frame.pixels_per_mm) + 1,) * 2)
     room = room * np.clip((soft - (lightness - 34.0)) / 10.0, 0.0, 1.0)
-    return Canvas(
-        lab, room.astype(np.float32), frame, regions, float(np.clip((72.0 - lightness) / 45.0, 0.0, 1.0))
-    )
+    darkness = float(np.clip((72.0 - lightness) / 45.0, 0.0, 1.0))
+    return Canvas(np.asarray(lab, np.float32), np.asarray(room, np.float32), frame, darkness)

@@ -44,21 +44,21 @@ def skin_patch(size: int, tone: float, seed: int) -> Image:
     # Tone moves faster through the middle: brown skin is at its most saturated there.
     lab[:] = np.array(FAIR, np.float32) * (1 - tone) + np.array(DARK, np.float32) * tone
     lab[..., 2] += 7.0 * np.float32(np.sin(np.pi * tone))
-    lab[..., 0] += 1.2 * fractal(rng, size, size, 25 * mm, 3)
-    lab[..., 1] += 1.1 * fractal(rng, size, size, 9 * mm, 3)
-    lab[..., 2] += 0.8 * fractal(rng, size, size, 14 * mm, 3)
+    lab[..., 0] += 1.2 * fractal(rng, (size, size), 25 * mm, 3)
+    lab[..., 1] += 1.1 * fractal(rng, (size, size), 9 * mm, 3)
+    lab[..., 2] += 0.8 * fractal(rng, (size, size), 14 * mm, 3)
     # Primary lines: thin furrows along two crossing directions make the skin's rhomboid pattern.
     surface = np.zeros((size, size), np.float32)
     turn = rng.uniform(0, np.pi)
     ys, xs = np.mgrid[0:size, 0:size].astype(np.float32)
     for angle, depth in ((turn, 0.6), (turn + rng.uniform(0.9, 1.4), 0.4)):
         along = xs * np.float32(np.cos(angle)) + ys * np.float32(np.sin(angle))
-        warp = 1.1 * mm * fractal(rng, size, size, 7 * mm, 3)
+        warp = 1.1 * mm * fractal(rng, (size, size), 7 * mm, 3)
         surface += np.float32(depth) * np.abs(np.sin((along + warp) * np.float32(np.pi / (1.6 * mm))))
-    surface += 0.5 * fractal(rng, size, size, 1.2 * mm, 2)
+    surface += 0.5 * fractal(rng, (size, size), 1.2 * mm, 2)
     lab[..., 0] += 2.2 * relief(surface, 1.4) + 0.7 * surface
     # Follicles: small dark dots at irregular distances.
-    dots = clouds(rng, size, size, 1.5 * mm)
+    dots = clouds(rng, (size, size), 1.5 * mm)
     peaks = (dots == cv2.dilate(dots, np.ones((3, 3), np.uint8))) & (dots > 1.3)
     pits = cv2.GaussianBlur(peaks.astype(np.float32), (0, 0), max(0.28 * mm, 0.4))
     lab[..., 0] -= 4.0 * np.clip(pits / max(float(pits.max()), 1e-6), 0, 1)
@@ -76,4 +76,4 @@ def skin_patch(size: int, tone: float, seed: int) -> Image:
     lab[..., 0] *= np.float32(1.04) - np.float32(rng.uniform(0.12, 0.32)) * r2
     lab[..., 0] += 0.5 * rng.standard_normal((size, size), dtype=np.float32)
     rgb = cv2.cvtColor(np.clip(lab, [0, -60, -60], [99, 60, 60]).astype(np.float32), cv2.COLOR_Lab2RGB)
-    return np.rint(np.clip(rgb, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(rgb, 0.0, 1.0) * 255.0), np.uint8)

@@ -1,6 +1,7 @@
 """Random fields and marks of which lesions and skin are made.
 
-Shape letters: H × W. Fields are float32; lengths are in pixels, x before y; noise has mean 0 and deviation about 1.
+Shape letters: H × W. Fields are float32; lengths are in pixels, x before y.
+Noise has mean 0 and deviation about 1.
 """
 
 import cv2
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 Field = NDArray[np.float32]
 
 
-def clouds(rng: np.random.Generator, height: int, width: int, wavelength_px: float) -> Field:
+def clouds(rng: np.random.Generator, shape: tuple[int, int], wavelength_px: float) -> Field:
     """Smooth noise (H, W) whose blobs are about ``wavelength_px`` wide; mean 0, deviation about 1."""
+    height, width = shape
     step = max(wavelength_px / 2.0, 1.0)
     rows, columns = int(height / step) + 4, int(width / step) + 4
     grid = rng.standard_normal((rows, columns), dtype=np.float32)
@@ -26,17 +28,16 @@ def clouds(rng: np.random.Generator, height: int, width: int, wavelength_px: flo
 
 def fractal(
     rng: np.random.Generator,
-    height: int,
-    width: int,
+    shape: tuple[int, int],
     wavelength_px: float,
     octaves: int = 3,
     decay: float = 0.6,
 ) -> Field:
     """Noise (H, W) of several octaves, each half as wide and ``decay`` as strong as the one before."""
-    total = np.zeros((height, width), np.float32)
+    total = np.zeros(shape, np.float32)
     weight, power = 1.0, 0.0
     for octave in range(octaves):
-        total += np.float32(weight) * clouds(rng, height, width, wavelength_px / 2**octave)
+        total += np.float32(weight) * clouds(rng, shape, wavelength_px / 2**octave)
         power += weight**2
         weight *= decay
     return np.asarray(total / np.float32(power**0.5), np.float32)
@@ -65,7 +66,7 @@ def walk(
 
 
 def stroke(canvas: Field, path: NDArray[np.float64], thickness_px: float, value: float) -> None:
-    """Draws an antialiased line into ``canvas`` (H, W) in place; hair-thin lines are drawn fainter, not thicker."""
+    """Draws an antialiased line into ``canvas`` (H, W) in place; hair-thin ones fainter, not thicker."""
     strength = value * min(thickness_px, 1.0)
     points = np.round(path * 16).astype(np.int32).reshape(-1, 1, 2)
     layer = np.zeros(canvas.shape, np.uint8)
@@ -73,8 +74,9 @@ def stroke(canvas: Field, path: NDArray[np.float64], thickness_px: float, value:
     np.maximum(canvas, layer * np.float32(strength / 255), out=canvas)
 
 
-def window(height: int, width: int, x: float, y: float, reach_px: float) -> tuple[slice, slice] | None:
-    """The part of an (H, W) field within ``reach_px`` of a point, or ``None`` where nothing of it is inside."""
+def window(shape: tuple[int, int], x: float, y: float, reach_px: float) -> tuple[slice, slice] | None:
+    """The part of an (H, W) field within ``reach_px`` of a point; ``None`` if nothing of it is inside."""
+    height, width = shape
     x0, x1 = max(int(x - reach_px), 0), min(int(x + reach_px) + 2, width)
     y0, y1 = max(int(y - reach_px), 0), min(int(y + reach_px) + 2, height)
     return (slice(y0, y1), slice(x0, x1)) if x0 < x1 and y0 < y1 else None

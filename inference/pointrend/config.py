@@ -102,7 +102,11 @@ class PointRendConfig:
         _require(model.get("META_ARCHITECTURE"), "META_ARCHITECTURE", "SemanticSegmentor")
         _require(model.get("BACKBONE", {}).get("NAME"), "BACKBONE.NAME", "build_resnet_fpn_backbone")
         _require(head.get("NAME"), "SEM_SEG_HEAD.NAME", "PointRendSemSegHead")
-        _require(point.get("COARSE_SEM_SEG_HEAD_NAME", "SemSegFPNHead"), "COARSE_SEM_SEG_HEAD_NAME", "SemSegFPNHead")
+        _require(
+            point.get("COARSE_SEM_SEG_HEAD_NAME", "SemSegFPNHead"),
+            "COARSE_SEM_SEG_HEAD_NAME",
+            "SemSegFPNHead",
+        )
         _require(tuple(fpn.get("IN_FEATURES", LEVELS)), "FPN.IN_FEATURES", LEVELS)
         if any(resnet.get("DEFORM_ON_PER_STAGE", [])):
             raise ConfigError("deformable convolutions (RESNETS.DEFORM_ON_PER_STAGE) are not built here")

@@ -85,10 +85,14 @@ class Samples:
             view = crop(scene, rng, size, zoom=float(rng.uniform(0.9, 2.2)), turn=float(rng.uniform(0, 360)))
         elif rng.random() < self.mix.close_ups:
             zoom = float(np.exp(rng.uniform(np.log(1.5), np.log(6.0))))
-            view = crop(scene, rng, size, zoom=zoom, turn=float(rng.uniform(0, 360)), centre=_on_face(scene, rng))
+            view = crop(
+                scene, rng, size, zoom=zoom, turn=float(rng.uniform(0, 360)), centre=_on_face(scene, rng)
+            )
         else:
             turn = rng.normal(0, 12) if rng.random() < 0.5 else rng.uniform(0, 360)
-            view = crop(scene, rng, size, zoom=float(np.exp(rng.uniform(np.log(0.75), np.log(1.7)))), turn=float(turn))
+            view = crop(
+                scene, rng, size, zoom=float(np.exp(rng.uniform(np.log(0.75), np.log(1.7)))), turn=float(turn)
+            )
         return photograph(view.image, rng), view.labels
 
 
@@ -127,7 +131,10 @@ def crop(  # noqa: PLR0913 - a view has a size, a distance, a turn and a centre
     side = max(height, width) / zoom
     if centre is None:
         slack = 0.12 * max(height, width) if zoom < 1.2 else max(0.0, (max(height, width) - side) / 2)
-        centre = (width / 2 + float(rng.uniform(-slack, slack)), height / 2 + float(rng.uniform(-slack, slack)))
+        centre = (
+            width / 2 + float(rng.uniform(-slack, slack)),
+            height / 2 + float(rng.uniform(-slack, slack)),
+        )
     image, labels, shrink = scene.image, scene.labels, 1.0
     if side / size > 1.4:
         # Samples on a coarser grid would alias: halve first.
@@ -145,7 +152,9 @@ def crop(  # noqa: PLR0913 - a view has a size, a distance, a turn and a centre
     seen = cv2.warpAffine(
         image, matrix * shrink, (size, size), flags=cv2.INTER_LINEAR | way, borderMode=mode, borderValue=fill
     )
-    named = cv2.warpAffine(labels, matrix, (size, size), flags=cv2.INTER_NEAREST | way, borderMode=mode, borderValue=0)
+    named = cv2.warpAffine(
+        labels, matrix, (size, size), flags=cv2.INTER_NEAREST | way, borderMode=mode, borderValue=0
+    )
     return Scene(seen.astype(np.uint8), named.astype(np.uint8))
 
 

@@ -89,7 +89,9 @@ class BasicBlock(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, *, stride: int, norm: str) -> None:
         super().__init__()
         self.shortcut = (
-            Conv(channels_in, channels_out, 1, stride=stride, norm=norm) if channels_in != channels_out else None
+            Conv(channels_in, channels_out, 1, stride=stride, norm=norm)
+            if channels_in != channels_out
+            else None
         )
         self.conv1 = Conv(channels_in, channels_out, 3, stride=stride, norm=norm, relu=True)
         self.conv2 = Conv(channels_out, channels_out, 3, norm=norm)
@@ -118,7 +120,9 @@ class BottleneckBlock(nn.Module):
         super().__init__()
         first, second = (stride, 1) if stride_in_1x1 else (1, stride)
         self.shortcut = (
-            Conv(channels_in, channels_out, 1, stride=stride, norm=norm) if channels_in != channels_out else None
+            Conv(channels_in, channels_out, 1, stride=stride, norm=norm)
+            if channels_in != channels_out
+            else None
         )
         self.conv1 = Conv(channels_in, middle, 1, stride=first, norm=norm, relu=True)
         self.conv2 = Conv(

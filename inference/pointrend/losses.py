@@ -10,7 +10,9 @@ from torch.nn import functional
 from inference.pointrend.model import PointRend, sample_points, uncertainty
 
 
-def uncertain_points(logits: Tensor, count: int, oversample: float, share: float, source: torch.Generator) -> Tensor:
+def uncertain_points(
+    logits: Tensor, count: int, oversample: float, share: float, source: torch.Generator
+) -> Tensor:
     """Points (N, P, 2) to train on (PointRend, section 3.1).
 
     Of ``oversample`` times ``count`` random points (k in the paper) the most uncertain ``share`` (β) is taken, and
@@ -50,7 +52,9 @@ def pointrend_losses(
     config = model.config
     features, coarse = model.coarse(bgr)
     half = functional.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
-    coarse_loss = functional.cross_entropy(half, labels[:, ::2, ::2], class_weights, ignore_index=config.ignore)
+    coarse_loss = functional.cross_entropy(
+        half, labels[:, ::2, ::2], class_weights, ignore_index=config.ignore
+    )
     with torch.no_grad():
         points = uncertain_points(coarse, config.train_points, config.oversample, config.importance, source)
         target = sample_points(labels[:, None].float(), points, mode="nearest")[:, 0].long()

@@ -34,7 +34,11 @@ class ResNet(nn.Module):
     def __init__(self, config: PointRendConfig) -> None:
         super().__init__()
         self.stem = Stem(config.stem_channels, config.norm)
-        channels, out, middle = config.stem_channels, config.res2_channels, config.groups * config.width_per_group
+        channels, out, middle = (
+            config.stem_channels,
+            config.res2_channels,
+            config.groups * config.width_per_group,
+        )
         for index, (name, count) in enumerate(zip(LEVELS, BLOCKS[config.depth], strict=True)):
             dilation = config.res5_dilation if name == "res5" else 1
             stage_stride = 1 if index == 0 or dilation == 2 else 2
@@ -150,11 +154,10 @@ class PointHead(nn.Module):
         """Logits (N, C, P) from fine features (N, D, P) and coarse logits (N, C, P)."""
         x = torch.cat([fine, coarse], dim=1)
         for index in range(self.count):
-            x = functional.relu(self.get_submodule(f"fc{index + 1}")(x))
+            x = functional.relu(_pointwise(self.get_submodule(f"fc{index + 1}"), x))
             if self.each_layer:
                 x = torch.cat([x, coarse], dim=1)
-        logits: Tensor = self.predictor(x)
-        return logits
+        return _pointwise(self.predictor, x)
 
 
 class PointRendHead(nn.Module):
@@ -168,7 +171,9 @@ class PointRendHead(nn.Module):
 
     def at_points(self, features: dict[str, Tensor], coarse: Tensor, points: Tensor) -> Tensor:
         """Logits (N, C, P) at ``points`` (N, P, 2)."""
-        fine = torch.cat([sample_points(features[name], points) for name in self.config.point_features], dim=1)
+        fine = torch.cat(
+            [sample_points(features[name], points) for name in self.config.point_features], dim=1
+        )
         logits: Tensor = self.point_head(fine, sample_points(coarse, points))
         return logits
 
@@ -218,6 +223,13 @@ class PointRend(nn.Module):
         """Refined logits (N, C, H, W) of float BGR (N, 3, H, W) in [0, 255], H and W multiples of 32."""
         features, coarse = self.coarse(bgr)
         return self.sem_seg_head.refine(features, coarse)
+
+
+def _pointwise(layer: nn.Module, x: Tensor) -> Tensor:
+    """A 1 × 1 convolution over (N, D, P) as one matrix product: several times faster than Conv1d on a CPU."""
+    assert isinstance(layer, nn.Conv1d)
+    assert layer.bias is not None
+    return torch.matmul(layer.weight[..., 0], x) + layer.bias[:, None]
 
 
 def uncertainty(logits: Tensor) -> Tensor:

@@ -109,7 +109,7 @@ def nothing(size: int, seed: int) -> Scene:
     """Cloth, hair, walls, blurred things: coloured noise at a random scale and direction, stripes and edges."""
     rng = np.random.default_rng([seed, 3])
     wavelength = size * float(np.exp(rng.uniform(np.log(0.01), np.log(0.6))))
-    field = fractal(rng, size, size, wavelength, 4, float(rng.uniform(0.3, 0.9)))
+    field = fractal(rng, (size, size), wavelength, 4, float(rng.uniform(0.3, 0.9)))
     if rng.random() < 0.5:
         stretch = int(size * rng.uniform(0.05, 0.3)) | 1
         field = cv2.blur(field, (stretch, 1)) * 2

@@ -30,12 +30,12 @@ class Recipe:
     """Everything that decides a run's result, besides the data; the keys of ``conf/training/segment.toml``."""
 
     seed: int = 1
-    batch: int = 8
-    steps: int = 6000
-    peak_rate: float = 1.5e-3
+    batch: int = 16
+    steps: int = 2500
+    peak_rate: float = 2e-3
     weight_decay: float = 0.02
     ema: float = 0.998
-    small_px: int = 160
+    small_px: int = 128
     small_share: float = 0.4
     size_px: int = 256
     class_weights: tuple[float, ...] = (1.0, 1.0, 2.5, 3.0, 2.0, 2.0, 1.3)
@@ -121,7 +121,9 @@ class Training:
         # A short memory at first, so that the average does not hold on to the random start.
         keep = min(self.recipe.ema, (1 + self.done) / (10 + self.done))
         with torch.no_grad():
-            for mean, now in zip(self.average.state_dict().values(), self.model.state_dict().values(), strict=True):
+            for mean, now in zip(
+                self.average.state_dict().values(), self.model.state_dict().values(), strict=True
+            ):
                 if mean.is_floating_point():
                     mean.lerp_(now, 1 - keep)
                 else:
@@ -190,7 +192,9 @@ def batches(portraits: Sequence[scenes.Scene], recipe: Recipe, start: int) -> It
     return iter(loader)
 
 
-def train(config: PointRendConfig, recipe: Recipe, data: Path, out: Path, start_from: Path | None = None) -> Path:
+def train(
+    config: PointRendConfig, recipe: Recipe, data: Path, out: Path, start_from: Path | None = None
+) -> Path:
     """Trains until the recipe's last step and returns the weights' file, ``out/model.safetensors``.
 
     Writes ``out/checkpoint.pth`` now and then and goes on from it where there is one.
@@ -249,10 +253,16 @@ def train(config: PointRendConfig, recipe: Recipe, data: Path, out: Path, start_
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and trains."""
     parser = argparse.ArgumentParser(prog="inference.pointrend.train", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with images/ and labels/ of portraits")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with images/ and labels/ of portraits"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint and weights")
-    parser.add_argument("--model", type=Path, default=Path("conf/pointrend/nano.yaml"), help="detectron2-style YAML")
-    parser.add_argument("--recipe", type=Path, default=Path("conf/training/segment.toml"), help="training recipe")
+    parser.add_argument(
+        "--model", type=Path, default=Path("conf/pointrend/nano.yaml"), help="detectron2-style YAML"
+    )
+    parser.add_argument(
+        "--recipe", type=Path, default=Path("conf/training/segment.toml"), help="training recipe"
+    )
     parser.add_argument("--start-from", type=Path, default=None, help="weights to begin with")
     for field in fields(Recipe):
         if field.name != "class_weights":

@@ -1,0 +1,93 @@
+"""The segmenter of a bundle, in this process: a folder with ``config.yaml`` and weights becomes a ``Segmenter``."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from inference.contract import CLASSES, Floats, Image
+from inference.pointrend.config import ConfigError, PointRendConfig
+from inference.pointrend.model import PointRend
+from inference.pointrend.weights import WeightsError, load_weights
+
+SIZE_PX = 256
+"""S of the nano bundle."""
+
+
+class PointRendSegmenter:
+    """Names each pixel's class (:class:`inference.contract.Segmenter`).
+
+    Parameters
+    ----------
+    model
+        A network with its weights.
+    classes
+        Names of its channels, in order.
+    size_px
+        S, a multiple of 32.
+
+    Raises
+    ------
+    ConfigError
+        The number of classes or the size does not fit the model.
+    """
+
+    def __init__(self, model: PointRend, classes: tuple[str, ...] = CLASSES, size_px: int = SIZE_PX) -> None:
+        if len(classes) != model.config.classes:
+            raise ConfigError(f"the model has {model.config.classes} classes, {len(classes)} are named")
+        if size_px <= 0 or size_px % 32:
+            raise ConfigError(f"size {size_px} is not a multiple of 32")
+        self._model = model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._classes = classes
+        self._size_px = size_px
+
+    @classmethod
+    def load(
+        cls, folder: Path, classes: tuple[str, ...] = CLASSES, size_px: int = SIZE_PX
+    ) -> "PointRendSegmenter":
+        """Loads ``config.yaml`` and ``model.safetensors`` (or detectron2's ``model_final.pth``) from ``folder``.
+
+        Raises
+        ------
+        ConfigError
+            The configuration is missing or describes another model.
+        WeightsError
+            The weights are missing or do not fit.
+        """
+        model = PointRend(PointRendConfig.from_yaml(folder / "config.yaml"))
+        for name in ("model.safetensors", "model_final.pth"):
+            if (folder / name).is_file():
+                load_weights(model, folder / name)
+                return cls(model, classes, size_px)
+        raise WeightsError(f"{folder.name} holds neither model.safetensors nor model_final.pth")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in channel order."""
+        return self._classes
+
+    @property
+    def size_px(self) -> int:
+        """S, the side of the square input."""
+        return self._size_px
+
+    def segment(self, images: Image) -> Floats:
+        """Class probabilities in [0, 1], float32 (N, C, S, S), of uint8 RGB (N, S, S, 3).
+
+        Raises
+        ------
+        ValueError
+            Another shape or type.
+        """
+        if (
+            images.dtype != np.uint8
+            or images.ndim != 4
+            or images.shape[1:] != (self._size_px, self._size_px, 3)
+        ):
+            raise ValueError(
+                f"images must be uint8 (N, {self._size_px}, {self._size_px}, 3), not {images.shape}"
+            )
+        with torch.inference_mode():
+            bgr = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).flip(1).float()
+            logits = self._model(bgr.contiguous(memory_format=torch.channels_last))
+            return np.asarray(logits.softmax(dim=1).contiguous().numpy(), np.float32)
