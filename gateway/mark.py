@@ -1,0 +1,145 @@
+"""States in the object what was done to it (PS3.15 E.1.1, PS3.3 C.12.1.1.9), and checks such statements.
+
+The derivation code is (113047, DCM, "Pixel by pixel mask") of CID 7203: pixels inside a mask were replaced.
+The context group offers nothing closer to inpainting, and a private code would mean nothing to the reader.
+"""
+
+from collections.abc import Sequence
+
+from pydicom import Dataset
+from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag
+
+from gateway.part10 import quiet
+from gateway.profiles import Profile
+from gateway.scrub import text_of
+
+CODES = {
+    "113100": "Basic Application Confidentiality Profile",
+    "113101": "Clean Pixel Data Option",
+    "113102": "Clean Recognizable Visual Features Option",
+    "113107": "Retain Longitudinal Temporal Information Modified Dates Option",
+}
+"""CID 7050, as far as this gateway applies it."""
+
+PIXEL_BY_PIXEL_MASK = ("113047", "Pixel by pixel mask")
+METHOD = "Ano-Skin Gateway, PS3.15 Annex E"
+DERIVATION = (
+    "Regions that show the person were replaced by generated content; all other pixels are unchanged."
+)
+
+_ABSENT = {
+    0x00082112: "(0008,2112) names the source",
+    0x00880200: "(0088,0200) holds an icon image",
+    0x04000561: "(0400,0561) holds original attributes",
+    0xFFFCFFFC: "(FFFC,FFFC) holds trailing padding",
+}
+
+
+def mark(  # noqa: PLR0913  every argument is one statement in the object
+    ds: Dataset,
+    profile: Profile,
+    *,
+    pixels_clean: bool,
+    features_clean: bool,
+    edited: bool,
+    remarks: Sequence[str] = (),
+) -> None:
+    """Adds the de-identification attributes to a scrubbed data set, in place; nothing is claimed that is not
+    told.
+
+    Parameters
+    ----------
+    ds
+        From :func:`gateway.scrub.scrub`.
+    profile
+        The one that was applied; with moved dates 113107 and (0028,0303) MODIFIED are stated.
+    pixels_clean
+        The pixels were searched for text and hold none that is not allowed: 113101, (0028,0301) NO.
+    features_clean
+        Nobody can be recognised in the pixels: 113102, (0028,0302) NO.
+    edited
+        Pixels were replaced: Image Type value 1 DERIVED, derivation description and code (PS3.3 C.7.6.1.1.2).
+    remarks
+        Further values of (0012,0063), at most 64 characters each.
+    """
+    stated = {
+        "113100": True,
+        "113101": pixels_clean,
+        "113102": features_clean,
+        "113107": profile.dates == "shift",
+    }
+    with quiet():
+        ds.PatientIdentityRemoved = "YES"
+        ds.DeidentificationMethod = [METHOD, f"profile {profile.name}"[:64], *(r[:64] for r in remarks)]
+        ds.DeidentificationMethodCodeSequence = [_code(c, CODES[c]) for c, true in stated.items() if true]
+        ds.LongitudinalTemporalInformationModified = "MODIFIED" if profile.dates == "shift" else "REMOVED"
+        if pixels_clean:
+            ds.BurnedInAnnotation = "NO"
+        if features_clean:
+            ds.RecognizableVisualFeatures = "NO"
+        if edited:
+            ds.ImageType = ["DERIVED", *(_values(ds, "ImageType")[1:] or ["PRIMARY"])]
+            ds.DerivationDescription = DERIVATION
+            kept = [
+                item
+                for item in ds.get("DerivationCodeSequence") or []
+                if _value(item) != PIXEL_BY_PIXEL_MASK[0]
+            ]
+            ds.DerivationCodeSequence = [*kept, _code(*PIXEL_BY_PIXEL_MASK)]
+
+
+def markers(ds: Dataset, *, edited: bool | None = None) -> list[str]:
+    """What is missing or contradicts itself in a finished object, one sentence each; empty when all is well.
+
+    Parameters
+    ----------
+    ds
+        The finished object, as read back.
+    edited
+        Whether pixels were replaced; ``None`` where that is not known here.
+    """
+    codes = {_value(item) for item in ds.get("DeidentificationMethodCodeSequence") or []}
+    derived = _values(ds, "ImageType")[:1] == ["DERIVED"]
+    described = bool(text_of(ds, 0x00082111)) and PIXEL_BY_PIXEL_MASK[0] in {
+        _value(item) for item in ds.get("DerivationCodeSequence") or []
+    }
+    modified = text_of(ds, 0x00280303)
+    meta = getattr(ds, "file_meta", None)
+    checks = {
+        "(0012,0062) is not YES": text_of(ds, 0x00120062) == "YES",
+        "(0012,0063) is empty": bool(text_of(ds, 0x00120063)),
+        "(0012,0064) lacks 113100": "113100" in codes,
+        "(0012,0064) has a code this gateway does not apply": codes <= set(CODES),
+        "113101 and (0028,0301) disagree": ("113101" in codes) == (text_of(ds, 0x00280301) == "NO"),
+        "113102 and (0028,0302) disagree": ("113102" in codes) == (text_of(ds, 0x00280302) == "NO"),
+        "113107 and (0028,0303) disagree": modified == ("MODIFIED" if "113107" in codes else "REMOVED"),
+        "pixels were replaced and the derivation is not stated": edited is not True
+        or (derived and described),
+        "a derivation is stated though no pixel was replaced": edited is not False or not described,
+        "the SOP Instance UID is not a pseudonym": text_of(ds, 0x00080018).startswith("2.25."),
+        "file meta names another instance": meta is not None
+        and text_of(meta, 0x00020003) == text_of(ds, 0x00080018)
+        and text_of(meta, 0x00020002) == text_of(ds, 0x00080016),
+        "private or overlay elements are left": not any(
+            BaseTag(tag).is_private or BaseTag(tag).group & 0xFF00 in {0x5000, 0x6000}
+            for tag in ds.keys()  # noqa: SIM118  iterating a Dataset would parse every element
+        ),
+        **{sentence: tag not in ds for tag, sentence in _ABSENT.items()},
+    }
+    return [sentence for sentence, true in checks.items() if not true]
+
+
+def _code(value: str, meaning: str) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning
+    return item
+
+
+def _value(item: Dataset) -> str:
+    return text_of(item, 0x00080100) if text_of(item, 0x00080102) == "DCM" else ""
+
+
+def _values(ds: Dataset, keyword: str) -> list[str]:
+    value = ds.get(keyword)
+    return [str(v) for v in value] if isinstance(value, MultiValue | list) else [str(value)] if value else []

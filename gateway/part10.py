@@ -1,0 +1,71 @@
+"""The seam to pydicom's reader and writer: Part 10 files in, Part 10 files out (PS3.10 clause 7).
+
+pydicom may raise almost anything on a hostile file, and its warnings quote element values. Neither leaves
+this seam.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+from pydicom import Dataset, dcmread, dcmwrite
+
+from gateway.errors import Held
+
+PREAMBLE_BYTES = 128
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within, warnings are dropped, because those of pydicom quote the values of elements."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def silence_pydicom() -> None:
+    """For the whole process: neither pydicom's warnings nor its log records reach a log.
+
+    :func:`quiet` covers this project's own calls; a process that runs threads calls this once at its start,
+    because :mod:`warnings` keeps one list of filters for all threads.
+    """
+    warnings.filterwarnings("ignore", module=r"pydicom\b.*")
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+
+
+def read(source: bytes | Path) -> Dataset:
+    """The data set and file meta of one Part 10 file, from its bytes or its path.
+
+    Raises
+    ------
+    Held
+        ``unreadable``: it is no Part 10 file, or its structure is broken.
+    """
+    try:
+        with quiet():
+            return dcmread(BytesIO(source) if isinstance(source, bytes) else source)
+    except OSError:
+        raise
+    except Exception as error:
+        raise Held("unreadable", f"the object's structure cannot be read ({type(error).__name__})") from error
+
+
+def write(ds: Dataset) -> bytes:
+    """The complete Part 10 file of a scrubbed data set, its preamble all zeros.
+
+    Raises
+    ------
+    Held
+        ``unwritable``: an element cannot be encoded.
+    """
+    buffer = BytesIO()
+    ds.preamble = bytes(PREAMBLE_BYTES)
+    try:
+        with quiet():
+            dcmwrite(buffer, ds, enforce_file_format=True)
+    except Exception as error:
+        raise Held("unwritable", f"the clean object cannot be written ({type(error).__name__})") from error
+    return buffer.getvalue()

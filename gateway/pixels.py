@@ -1,0 +1,194 @@
+"""The pixels as they are stored: their description checked, decoded by pydicom's plugins, encoded without
+loss.
+
+Everything pydicom or a codec raises is translated here. A coded image must say of itself what the data set
+says of it before a decoder may run: a header that claims a larger picture would be decoded into memory nobody
+set aside.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.encaps import encapsulate, generate_fragments, generate_frames, parse_basic_offsets
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.encoders.base import get_encoder
+from pydicom.uid import UID, RLELossless
+
+from gateway import codestream
+from gateway.errors import Held
+from gateway.part10 import quiet
+
+Native = NDArray[Any]
+"""Samples as stored, uint8, int8, uint16 or int16: (F, H, W, 3) for colour, (F, H, W) for grey."""
+
+_PHOTOMETRIC = {
+    1: frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"}),
+    3: frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The Image Pixel module of an object (PS3.3 C.7.6.3), checked."""
+
+    frames: int
+    rows: int
+    columns: int
+    samples: int
+    allocated: int
+    stored: int
+    signed: bool
+    photometric: str
+    syntax: UID
+
+    @classmethod
+    def of(cls, ds: Dataset) -> "Layout":
+        """The description of an object's pixels.
+
+        Raises
+        ------
+        Held
+            ``pixels``: it is incomplete, contradicts itself, or is not treated here.
+        """
+        try:
+            layout = cls(
+                frames=int(ds.get("NumberOfFrames") or 1),
+                rows=int(ds.Rows),
+                columns=int(ds.Columns),
+                samples=int(ds.SamplesPerPixel),
+                allocated=int(ds.BitsAllocated),
+                stored=int(ds.BitsStored),
+                signed=bool(ds.PixelRepresentation),
+                photometric=str(ds.PhotometricInterpretation),
+                syntax=UID(ds.file_meta.TransferSyntaxUID),
+            )
+            high_bit = int(ds.HighBit)
+        except Exception as error:
+            raise Held("pixels", "the description of the pixels is incomplete") from error
+        if not (layout.frames > 0 and layout.rows > 0 and layout.columns > 0):
+            raise Held("pixels", "the picture has no size")
+        if layout.photometric not in _PHOTOMETRIC.get(layout.samples, frozenset()):
+            raise Held("pixels", "the colour model does not fit the number of samples, or is not known")
+        if layout.allocated not in {8, 16} or not 1 <= layout.stored <= layout.allocated:
+            raise Held("pixels", "samples are neither of 8 nor of 16 bits")
+        if high_bit != layout.stored - 1 or (layout.signed and layout.samples == 3):
+            raise Held("pixels", "the bits of a sample are not where they are expected")
+        return layout
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the decoded samples."""
+        return self.frames * self.rows * self.columns * self.samples * self.allocated // 8
+
+
+def read(ds: Dataset, layout: Layout) -> Native:
+    """All frames decoded: colour as RGB whatever it was, grey and palette indices as stored.
+
+    Raises
+    ------
+    Held
+        ``pixels``: undecodable, or the coded images and their description disagree.
+    """
+    if layout.syntax.is_encapsulated:
+        _check_coded(ds, layout)
+    options: Any = {"allow_excess_frames": False}  # a hidden extra frame would leave unseen
+    try:
+        with quiet():
+            pixels, properties = get_decoder(layout.syntax).as_array(ds, raw=False, **options)
+    except Exception as error:
+        raise Held("pixels", f"the pixels cannot be decoded ({type(error).__name__})") from error
+    shape = (layout.frames, layout.rows, layout.columns) + ((3,) if layout.samples == 3 else ())
+    if pixels.size != np.prod(shape, dtype=np.int64):
+        raise Held("pixels", "the decoded pixels do not have the size that is stated")
+    if layout.samples == 3 and properties["photometric_interpretation"] != "RGB":
+        raise Held("pixels", "the colours cannot be converted to RGB")
+    wanted = np.dtype(f"{'i' if layout.signed else 'u'}{layout.allocated // 8}")
+    if pixels.dtype.newbyteorder("=") != wanted:
+        raise Held("pixels", "the decoded samples do not have the depth that is stated")
+    native: Native = np.ascontiguousarray(pixels.reshape(shape), dtype=wanted)
+    return native
+
+
+def coded_frames(ds: Dataset, layout: Layout) -> list[bytes]:
+    """One coded image per frame, its fragments joined.
+
+    Raises
+    ------
+    Held
+        ``pixels``: there are not as many as the data set says.
+    """
+    try:
+        with quiet():
+            frames = list(generate_frames(ds.PixelData, number_of_frames=layout.frames))
+    except Exception as error:
+        raise Held("pixels", f"the coded frames cannot be told apart ({type(error).__name__})") from error
+    if len(frames) != layout.frames:
+        raise Held("pixels", "the number of coded frames is not the number that is stated")
+    return frames
+
+
+def _check_coded(ds: Dataset, layout: Layout) -> None:
+    """Coded images must say of themselves what the data set says of them."""
+    if layout.syntax == RLELossless:
+        coded_frames(ds, layout)
+        return
+    for frame in coded_frames(ds, layout):
+        try:
+            shape = codestream.shape(frame)
+        except codestream.BrokenImageError as error:
+            raise Held("pixels", "a coded frame has no readable header") from error
+        if (shape.rows, shape.columns, shape.samples) != (layout.rows, layout.columns, layout.samples):
+            raise Held("pixels", "a coded frame has another size than is stated")
+        if shape.precision > layout.allocated:
+            raise Held("pixels", "a coded frame has deeper samples than is stated")
+
+
+def tidy(pixel_data: bytes, frames: int) -> bool:
+    """Whether the fragments hold nothing but images: even lengths, an offset table of its own size."""
+    return len(parse_basic_offsets(pixel_data)) in {0, frames} and not any(
+        len(fragment) % 2 for fragment in generate_fragments(pixel_data)
+    )
+
+
+def coded(ds: Dataset, native: Native, syntax: UID) -> bytes | None:
+    """All frames in a lossless syntax, encapsulated; ``None`` where its encoder cannot write such pixels."""
+    properties = {
+        "rows": ds.Rows,
+        "columns": ds.Columns,
+        "number_of_frames": 1,
+        "samples_per_pixel": ds.SamplesPerPixel,
+        "bits_allocated": ds.BitsAllocated,
+        "bits_stored": ds.BitsStored,
+        "pixel_representation": ds.PixelRepresentation,
+        "photometric_interpretation": ds.PhotometricInterpretation,
+        **({"planar_configuration": 0} if ds.SamplesPerPixel == 3 else {}),
+    }
+    try:
+        with quiet():
+            encoder = get_encoder(syntax)
+            return encapsulate([encoder.encode(frame, **properties) for frame in native])
+    except Exception:  # noqa: BLE001  the next syntax is tried; the last one needs no encoder
+        return None
+
+
+def put(ds: Dataset, data: bytes, syntax: UID, allocated: int) -> None:
+    """Sets pixel data and transfer syntax, with the VR and even length they ask for (PS3.5 A.4, 8.1.1)."""
+    encapsulated = syntax.is_encapsulated
+    ds.file_meta.TransferSyntaxUID = syntax
+    ds.add_new(
+        "PixelData",
+        "OB" if encapsulated or allocated == 8 else "OW",
+        data if len(data) % 2 == 0 else data + b"\0",
+    )
+    ds["PixelData"].is_undefined_length = encapsulated
+
+
+def forget(ds: Dataset, keywords: Iterable[str]) -> None:
+    """Removes attributes that are there."""
+    for keyword in keywords:
+        if keyword in ds:
+            del ds[keyword]
