@@ -1,8 +1,8 @@
 """Who did what, when: an append-only trail in which every record carries the digest of the one before.
 
-One JSON object a line: ``seq``, ``at`` (UTC), ``actor``, ``event``, ``facts``, ``before`` (digest of the previous
-record) and ``digest`` (SHA-256 over the others). A changed, removed or inserted record breaks the chain at that
-place. Cutting off the end leaves a valid chain: compare `Trail.head` with the one in the log (``audit.head``).
+One JSON object a line: ``seq``, ``at`` (UTC), ``actor``, ``event``, ``facts``, ``before`` (digest of the
+previous record) and ``digest`` (SHA-256 over the others). A changed, removed or inserted record breaks the chain
+at that place. Cutting off the end leaves a valid chain: compare `Trail.head` with the log's (``audit.head``).
 """
 
 import fcntl

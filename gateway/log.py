@@ -1,8 +1,8 @@
 """The gateway's own voice: a catalogue of events and the fields each may carry.
 
-Only catalogued events with their catalogued fields are written; a field that is not on the list is dropped, or
-raises where ``strict`` is set, as the tests do. Fields hold pseudonymous ids, counts, codes and durations, never
-the value of a DICOM element. What libraries log or warn about may quote such values, so only its origin is kept.
+Only catalogued events with their catalogued fields are written; a field that is not on the list is dropped,
+or raises where ``strict`` is set, as the tests do. Fields hold pseudonymous ids, counts, codes and durations,
+never the value of a DICOM element. What libraries log may quote such values, so only its origin is kept.
 """
 
 import logging

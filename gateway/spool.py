@@ -1,7 +1,7 @@
 """Bytes on disk: what is kept here survives a power cut once the call has returned.
 
-``incoming/`` holds objects that are still being received, ``original/`` what was received, ``clean/`` what may
-leave. A file's name is the SHA-256 of its content, so writing the same thing twice is harmless.
+``incoming/`` holds objects that are still being received, ``original/`` what was received, ``clean/`` what
+may leave. A file's name is the SHA-256 of its content, so writing the same thing twice is harmless.
 """
 
 import contextlib

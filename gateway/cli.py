@@ -1,0 +1,235 @@
+"""The ``gateway`` command: parse, wire, run."""
+
+import argparse
+import getpass
+import json
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from gateway import log, receive, schedule, settings
+from gateway.audit import Tampered, Trail
+from gateway.errors import GatewayError, Misconfigured
+from gateway.instance import State
+from gateway.ledger import IllegalTransition, Ledger
+from gateway.pipeline import Pipeline
+from gateway.schema import InstanceId, sqlite_url
+from gateway.settings import Settings
+from gateway.spool import Spool
+from gateway.stages import Stages, Treat
+
+MIB = 1 << 20
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status is 0 for success, 1 for a finding, 2 for a wrong call or configuration."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except Misconfigured as error:
+        print(f"gateway: {error}", file=sys.stderr)
+        return 2
+    except GatewayError as error:
+        print(f"gateway: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gateway",
+        description="De-identifies clinical photographs on their way from a PACS to a research archive.",
+        epilog="Begin with: gateway init, then gateway serve. To see it work: gateway demo --out demo-output.",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command)
+        if name != "demo":
+            sub.add_argument(
+                "--conf",
+                type=Path,
+                default=Path("conf/gateway.toml"),
+                metavar="FILE",
+                help="default: %(default)s",
+            )
+        return sub
+
+    add("init", _init, "Create the folders and the key that an installation needs.")
+    add("serve", _serve, "Receive, treat and forward until told to stop (SIGTERM or Ctrl-C).")
+    add("status", _status, "Show how many instances are in which state.").add_argument(
+        "--json", action="store_true", help="as one JSON object"
+    )
+    add("held", _held, "List what waits for a person, and why.").add_argument(
+        "--json", action="store_true", help="as one JSON list"
+    )
+    retry = add("retry", _retry, "Have held instances treated again.")
+    which = retry.add_mutually_exclusive_group(required=True)
+    which.add_argument("--held", metavar="REASON", help="all that are held for this reason")
+    which.add_argument("--instance", metavar="ID", help="one of them, by its id in 'gateway held'")
+    audit = add("audit", _audit, "Check the audit trail.")
+    audit.add_argument("action", choices=["verify"], help="read it all and check its chain")
+    demo = add(
+        "demo", _demo, "Show the whole way of a photograph on this machine, with an archive of its own."
+    )
+    demo.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
+    return parser
+
+
+def _init(options: argparse.Namespace) -> int:
+    conf = settings.load(options.conf)
+    conf.ledger.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _spool(conf)
+    key_file = conf.pseudonyms.key_file
+    if key_file.exists():
+        print(f"{key_file} is there already and stays as it is.")
+    else:
+        key_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(secrets.token_bytes(settings.KEY_BYTES))
+        print(f"{key_file} was created; keep a copy of it in a safe place.")
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    conf = settings.load(options.conf)
+    log.configure(conf.log.format, conf.log.level)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    treat = build_treatment(conf)
+    spool, ledger, trail = _spool(conf), _ledger(conf), _trail(conf)
+    pipeline = Pipeline(
+        Stages(ledger, spool, trail, treat, conf.archive),
+        sqlite_url(conf.ledger.folder / "workflows.sqlite"),
+        conf.models.in_flight,
+    )
+    pipeline.start()
+    pipeline.reconcile()
+    duties = schedule.Duties(ledger, spool, trail, pipeline, conf.arrival.quiet_s, conf.retention)
+    clock = schedule.start(duties)
+    intake = receive.Intake(spool, ledger, conf.listener.max_object_mb * MIB)
+    reception = receive.listen(conf.listener, conf.peers, intake)
+    trail.append("service", "service.started")
+    log.get().info(
+        "service.ready",
+        host=conf.listener.host,
+        port=reception.port,
+        ae_title=conf.listener.ae_title,
+        pid=os.getpid(),
+    )
+    stop.wait()
+    begun = time.perf_counter()
+    log.get().info("service.stopping")
+    reception.stop()
+    clock.shutdown()
+    pipeline.stop()
+    head = trail.append("service", "service.stopped")
+    ledger.close()
+    log.get().info("audit.head", seq=head.seq, digest=head.digest)
+    log.get().info("service.stopped", seconds=round(time.perf_counter() - begun, 3))
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    counts = _ledger(settings.load(options.conf)).counts()
+    if options.json:
+        print(json.dumps(counts))
+        return 0
+    table = Table("state", "instances")
+    for state, number in counts.items():
+        table.add_row(state, str(number))
+    Console().print(table)
+    return 0
+
+
+def _held(options: argparse.Namespace) -> int:
+    entries = _ledger(settings.load(options.conf)).entries(state=State.HELD)
+    rows = [
+        {
+            "instance": entry.id,
+            "reason": entry.reason,
+            "detail": entry.detail,
+            "since": datetime.fromtimestamp(entry.changed_at, UTC).isoformat(timespec="seconds"),
+        }
+        for entry in entries
+    ]
+    if options.json:
+        print(json.dumps(rows))
+        return 0
+    table = Table("instance", "reason", "detail", "since")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    Console().print(table)
+    return 0
+
+
+def _retry(options: argparse.Namespace) -> int:
+    conf = settings.load(options.conf)
+    ledger, trail, actor = _ledger(conf), _trail(conf), f"operator:{getpass.getuser()}"
+    chosen = ledger.entries(state=State.HELD, reason=options.held)
+    if options.instance is not None:
+        chosen = [entry for entry in chosen if entry.id == InstanceId(options.instance)]
+    renewed = 0
+    for entry in chosen:
+        trail.append(actor, "instance.retried", {"instance": entry.id, "reason": entry.reason})
+        try:
+            ledger.renew(entry.id, State.HELD, actor)
+            renewed += 1
+        except IllegalTransition as error:
+            print(f"{entry.id} stays held: {error}.", file=sys.stderr)
+    print(f"{renewed} of {len(chosen)} held instances will be treated again.")
+    return 0 if renewed == len(chosen) and renewed else 1
+
+
+def _audit(options: argparse.Namespace) -> int:
+    trail = _trail(settings.load(options.conf))
+    try:
+        head = trail.verify()
+    except Tampered as error:
+        print(f"gateway: {error}", file=sys.stderr)
+        return 1
+    print(f"{head.seq} records, unbroken; the last has the digest {head.digest}.")
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from gateway import demo
+
+    return demo.run(options.out)
+
+
+def build_treatment(conf: Settings) -> Treat:
+    """The treatment of one object, with the models that the settings choose."""
+    from gateway import deidentify
+
+    return deidentify.build_treatment(conf)
+
+
+def _spool(conf: Settings) -> Spool:
+    return Spool(conf.spool.folder, conf.spool.reserve_mb * MIB)
+
+
+def _ledger(conf: Settings) -> Ledger:
+    if not conf.ledger.url and not conf.ledger.folder.is_dir():
+        raise Misconfigured(f"{conf.ledger.folder} does not exist; run: gateway init")
+    return Ledger(conf.ledger.url or sqlite_url(conf.ledger.folder / "ledger.sqlite"))
+
+
+def _trail(conf: Settings) -> Trail:
+    return Trail(conf.ledger.folder / "audit.jsonl")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,248 @@
+"""The storage SCP: what is acknowledged with 0x0000 is on disk and in the ledger, whatever happens next.
+
+Handlers are plain functions; the clauses they follow stand in their docstrings. Nothing but the four
+identifiers of an object is looked at here.
+"""
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import (
+    UID,
+    AllTransferSyntaxes,
+    DermoscopicPhotographyImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+    VLPhotographicImageStorage,
+)
+from pynetdicom import AE, _config, evt
+
+from gateway import header, log
+from gateway.errors import GatewayError, Misconfigured, Outcome
+from gateway.instance import Instance, OriginalUid
+from gateway.ledger import Ledger
+from gateway.settings import Listener, Peer
+from gateway.spool import Spool
+
+VERIFICATION: Final = UID("1.2.840.10008.1.1")
+
+SUCCESS: Final = 0x0000
+OUT_OF_RESOURCES: Final = 0xA700
+MISMATCH: Final = 0xA900
+CANNOT_UNDERSTAND: Final = 0xC000
+
+REJECTED_PERMANENT, BY_USER, CALLING_AE_UNKNOWN = 0x01, 0x01, 0x03
+
+SOP_CLASSES: Final = (
+    VLPhotographicImageStorage,
+    DermoscopicPhotographyImageStorage,
+    SecondaryCaptureImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+)
+
+
+def decodable() -> list[UID]:
+    """Transfer syntaxes whose pixels can be decoded here, each SOP class is offered with all of them."""
+    found = []
+    for syntax in AllTransferSyntaxes:
+        with contextlib.suppress(NotImplementedError):
+            if get_decoder(syntax).is_available:
+                found.append(syntax)
+    return found
+
+
+class Mismatch(GatewayError):
+    """The data set is not what the C-STORE request announced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What accepting an object needs.
+
+    Attributes
+    ----------
+    spool, ledger
+        Where it is kept and noted.
+    max_bytes
+        Largest data set accepted.
+    """
+
+    spool: Spool
+    ledger: Ledger
+    max_bytes: int
+
+    def accept(self, file: Path, announced: "Announced", peer: str) -> None:
+        """Take an object in; it is durable when this returns.
+
+        Parameters
+        ----------
+        file
+            The complete Part 10 file, in the spool's ``incoming`` folder.
+        announced
+            What the C-STORE request said.
+        peer
+            AE title of the sender.
+
+        Raises
+        ------
+        Unparsable
+            It cannot be read up to its pixels; it is not kept.
+        Mismatch
+            It is something else than was announced; it is not kept.
+        Postponed
+            Disk or ledger cannot take it now.
+        """
+        start = time.perf_counter()
+        self.spool.check_reserve()
+        found = header.read(file, announced.transfer_syntax, self.max_bytes)
+        if (found.sop_class, found.sop_instance) != (announced.sop_class, announced.sop_instance):
+            raise Mismatch("the data set is not the instance that was announced")
+        if not found.has_pixels:
+            raise Mismatch("an image without pixels")
+        instance = Instance(
+            sop_instance=OriginalUid(found.sop_instance),
+            study=OriginalUid(found.study),
+            series=OriginalUid(found.series),
+            sop_class=found.sop_class,
+            transfer_syntax=str(announced.transfer_syntax),
+            sha256=found.sha256,
+            size_bytes=found.size_bytes,
+        )
+        known = self.ledger.find(instance)
+        if known is None:
+            self.spool.keep_original(file, found.sha256)
+            known, is_new = self.ledger.record(instance, peer)
+        else:
+            is_new = False
+        if not is_new:
+            log.get().info("instance.repeated", instance=known.id, peer=peer)
+            return
+        seconds = round(time.perf_counter() - start, 4)
+        log.get().info(
+            "instance.received", instance=known.id, peer=peer, size_bytes=found.size_bytes, seconds=seconds
+        )
+        if known.reason is not None:
+            log.get().warning("instance.held", instance=known.id, reason=known.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """What a C-STORE request and its presentation context say about the data set that follows."""
+
+    sop_class: str
+    sop_instance: str
+    transfer_syntax: UID
+
+
+def handle_store(event: Any, intake: Intake) -> int:
+    """C-STORE (PS3.7 9.1.1; statuses PS3.4 B.2.3): durable first, then 0x0000.
+
+    Returns
+    -------
+    int
+        0x0000 kept; 0xA700 disk or ledger cannot take it; 0xA900 not what was announced; 0xC000 unreadable.
+    """
+    peer = str(event.assoc.requestor.ae_title).strip()
+    request = event.request
+    announced = Announced(
+        str(request.AffectedSOPClassUID),
+        str(request.AffectedSOPInstanceUID),
+        UID(event.context.transfer_syntax),
+    )
+    try:
+        intake.accept(Path(event.dataset_path), announced, peer)
+    except header.Unparsable as error:
+        return _decline(CANNOT_UNDERSTAND, peer, "unparsable", error)
+    except Mismatch as error:
+        return _decline(MISMATCH, peer, "mismatch", error)
+    except Outcome as error:
+        return _decline(OUT_OF_RESOURCES, peer, error.reason, error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the sender keeps its copy and tries again
+        return _decline(OUT_OF_RESOURCES, peer, "defect", error)
+    return SUCCESS
+
+
+def handle_echo(_event: Any) -> int:
+    """C-ECHO (PS3.7 9.1.5): success."""
+    return SUCCESS
+
+
+def handle_requested(event: Any, listener: Listener, peers: tuple[Peer, ...]) -> None:
+    """A-ASSOCIATE-RQ (PS3.8 9.3.4): who is not listed is rejected, *calling AE title not recognized*."""
+    requestor = event.assoc.requestor
+    title, address = str(requestor.primitive.calling_ae_title).strip(), str(requestor.address)
+    if listener.accept_any_peer or any(_is(peer, title, address) for peer in peers):
+        log.get().debug("association.opened", peer=title, address=address)
+        return
+    log.get().warning("association.rejected", peer=title, address=address, reason="unknown-peer")
+    event.assoc.acse.send_reject(REJECTED_PERMANENT, BY_USER, CALLING_AE_UNKNOWN)
+    event.assoc.kill()
+
+
+def _is(peer: Peer, title: str, address: str) -> bool:
+    return peer.ae_title.strip() == title and peer.host in ("", address)
+
+
+def _decline(status: int, peer: str, reason: str, error: Exception) -> int:
+    """Log and return a failure; the file stays in ``incoming``, from where pynetdicom removes it."""
+    detail = type(error).__name__ if reason == "defect" else reason
+    log.get().warning("instance.declined", peer=peer, status=f"0x{status:04X}", reason=detail)
+    return status
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """A running listener.
+
+    Attributes
+    ----------
+    port
+        The port it is bound to.
+    stop
+        Accepts no more associations and ends those that are open; an object in transfer is not acknowledged.
+    """
+
+    port: int
+    stop: Callable[[], None]
+
+
+def listen(listener: Listener, peers: tuple[Peer, ...], intake: Intake) -> Reception:
+    """Start receiving.
+
+    Raises
+    ------
+    Misconfigured
+        The address cannot be listened on.
+    """
+    _config.STORE_RECV_CHUNKED_DATASET = True
+    _config.LOG_HANDLER_LEVEL = "none"
+    # pynetdicom lets objects grow in Python's folder for temporary files; a photograph belongs in the spool.
+    tempfile.tempdir = str(intake.spool.incoming)
+    intake.spool.sweep_incoming(0)
+    entity = AE(ae_title=listener.ae_title)
+    entity.require_called_aet = True
+    entity.maximum_associations = listener.max_associations
+    entity.maximum_pdu_size = listener.max_pdu
+    entity.network_timeout = entity.acse_timeout = entity.dimse_timeout = listener.timeout_s
+    entity.add_supported_context(VERIFICATION)
+    syntaxes = decodable()
+    for sop_class in SOP_CLASSES:
+        entity.add_supported_context(sop_class, syntaxes)
+    handlers: list[Any] = [
+        (evt.EVT_REQUESTED, handle_requested, [listener, peers]),
+        (evt.EVT_C_ECHO, handle_echo),
+        (evt.EVT_C_STORE, handle_store, [intake]),
+    ]
+    try:
+        server = entity.start_server((listener.host, listener.port), block=False, evt_handlers=handlers)
+    except OSError as error:
+        where = f"{listener.host}:{listener.port}"
+        raise Misconfigured(f"[listener] cannot listen on {where} ({error.strerror}).") from error
+    assert server is not None
+    return Reception(int(server.server_address[1]), entity.shutdown)
