@@ -53,14 +53,16 @@ class Evidence:
         Number of frames treated.
     faces
         Faces found in the originals, over all frames.
+    features
+        Whether the segmentation saw any feature of a face (eye, brow, nose, mouth).
     hidden_pixels, kept_pixels
         Number of pixels painted over, and of lesion pixels kept inside the face.
     uncovered_pixels
         Identity-bearing pixels (features seen by the segmentation, face ovals by the detector) outside
         *hide* and not kept.
     similarity
-        Largest cosine between any original face of the arrival and any result, in [-1, 1]; ``None``
-        when it could not be compared. Where nothing was hidden because there is no face: ``-1``.
+        Largest cosine between any original face of the arrival and the result, in [-1, 1]; ``None`` when
+        nothing could be compared.
     similarity_limit
         The calibrated limit the similarity was judged by.
     outside_identical, kept_identical
@@ -69,12 +71,15 @@ class Evidence:
         Texts still legible in the result that are not allowed (their number, not their content).
     residue
         Number of original identifying values found in the finished file.
+    marker_faults
+        De-identification attributes that are missing or contradict each other in the finished file.
     attempts
         How many times the face was painted before the gates were satisfied.
     """
 
     frames: int | None = None
     faces: int | None = None
+    features: bool | None = None
     hidden_pixels: int | None = None
     kept_pixels: int | None = None
     uncovered_pixels: int | None = None
@@ -84,6 +89,7 @@ class Evidence:
     kept_identical: bool | None = None
     text: int | None = None
     residue: int | None = None
+    marker_faults: int | None = None
     attempts: int | None = None
 
     def as_dict(self) -> dict[str, int | float | bool | None]:

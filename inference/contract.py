@@ -4,7 +4,7 @@ Shape letters: N batch, C classes, H × W native size, S the model's own square 
 Images are uint8 RGB in [0, 255]; masks are bool; geometry is in pixels, x before y, origin at the upper left corner.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,8 +87,48 @@ class Inpainter(Protocol):
 class FaceAnalyser(Protocol):
     """Finds faces and tells persons apart."""
 
-    def find(self, image: Image) -> list[Face]:
-        """Faces in one uint8 RGB (H, W, 3) image, best first; an empty list when there is none."""
+    def find(self, image: Image, *, thorough: bool = False) -> list[Face]:
+        """Faces in one uint8 RGB (H, W, 3) image, best first; an empty list when there is none.
+
+        ``thorough`` searches turned pictures too: the evidence that there is no face.
+        """
 
     def embed(self, image: Image, landmarks: Floats) -> Floats:
-        """Unit-length float32 (D,) identity of the face whose five landmarks (5, 2) are given."""
+        """Unit-length float32 (D,) identity of the face whose five landmarks (5, 2) are given.
+
+        Raises
+        ------
+        ValueError
+            The landmarks lie too far outside the picture, or nothing comparable came out.
+        """
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Models:
+    """The models of one bundle, ready to answer, and what the bundle says about using them.
+
+    Attributes
+    ----------
+    name
+        Name and version of the bundle, for markers and reports.
+    demonstration
+        The bundle is for trying and testing; production refuses it unless told otherwise.
+    roles
+        Role of each of the segmenter's classes: ``"identity"``, ``"lesion"`` or ``"context"``.
+    features
+        The identity classes that show a feature (eye, brow, nose, mouth); the others are skin.
+    similarity_limit
+        Cosine in [-1, 1] from which on two embeddings count as the same person.
+    prompts
+        Prompt per disease, and ``""`` for when none is known.
+    """
+
+    name: str
+    demonstration: bool
+    segmenter: Segmenter
+    inpainter: Inpainter
+    faces: FaceAnalyser
+    roles: Mapping[str, str]
+    features: tuple[str, ...]
+    similarity_limit: float
+    prompts: Mapping[str, str]

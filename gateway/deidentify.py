@@ -1,0 +1,188 @@
+"""The whole treatment of one object, top to bottom: from the original file to a clean one that passed every gate."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless
+
+from gateway import burnin, frames, mark, part10, release, scrub
+from gateway.errors import Held, Misconfigured, Outcome
+from gateway.instance import Cleared, Evidence, PseudonymousUid
+from gateway.profiles import Profile, load
+from gateway.pseudonym import Pseudonyms
+from gateway.redact import Redacted, Redactor, changed_outside
+from gateway.residue import residue
+from gateway.settings import Settings
+from inference.anonymize import MaskOptions
+from inference.contract import Floats, Models
+
+SYNTAXES = {"jpeg-ls": JPEGLSLossless, "jpeg2000": JPEG2000Lossless, "explicit": ExplicitVRLittleEndian}
+REMEMBERED = 512
+"""Originals whose faces are remembered, so that the pictures of an arrival are not searched again for each other."""
+
+
+class Deidentifier:
+    """Treats one object after the other; calling it is the treatment the pipeline runs.
+
+    Parameters
+    ----------
+    profile
+        What happens to each attribute.
+    pseudonyms
+        The site's keyed functions.
+    redactor
+        Paints over faces.
+    texts
+        Finds text in pixels; ``None`` where the site has decided not to look, which is then not claimed.
+    prompt
+        Words for the painter.
+    syntaxes
+        Transfer syntax UIDs the archive takes for edited objects, best first.
+    """
+
+    def __init__(  # noqa: PLR0913 - the six collaborators of the recipe below
+        self,
+        profile: Profile,
+        pseudonyms: Pseudonyms,
+        redactor: Redactor,
+        texts: burnin.TextFinder | None,
+        prompt: str,
+        syntaxes: Sequence[str],
+    ) -> None:
+        self._profile = profile
+        self._pseudonyms = pseudonyms
+        self._redactor = redactor
+        self._texts = texts
+        self._prompt = prompt
+        self._syntaxes = tuple(syntaxes)
+        self._known: OrderedDict[Path, list[Floats]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, original: Path, others: Sequence[Path]) -> Cleared:
+        """Treat the object in ``original``; ``others`` are the other originals of its arrival.
+
+        Raises
+        ------
+        Refused, Postponed, Held
+            As the part of the treatment that ends it says; the gates speak last.
+        """
+        source = part10.read(original)
+        clean = scrub.scrub(source, self._profile, self._pseudonyms)
+        decoded = frames.decode(clean)
+        legible = self._legible(decoded.rgb)
+        uid = PseudonymousUid(str(clean.SOPInstanceUID))
+        identities = [identity for other in others for identity in self._identities(other)]
+        done = self._redactor.redact(decoded.rgb, self._prompt, seed_of(uid), identities)
+        edited = frames.encode(clean, decoded, done.frames, done.hide, self._syntaxes)
+        mark.mark(
+            clean,
+            self._profile,
+            pixels_clean=legible == 0,
+            features_clean=True,  # gated below: an object about which this is not true does not leave
+            edited=edited,
+            remarks=self._remarks(edited),
+        )
+        file = part10.write(clean)
+        evidence = self._evidence(source, file, decoded, done, legible)
+        release.check(evidence, release.GATES if self._texts else _without(release.text))
+        return Cleared(
+            file=file,
+            sop_instance=uid,
+            sop_class=str(clean.SOPClassUID),
+            transfer_syntax=str(clean.file_meta.TransferSyntaxUID),
+            evidence=evidence,
+        )
+
+    def _legible(self, pictures: frames.Rgb) -> int | None:
+        if self._texts is None:
+            return None
+        found = sum(len(self._texts.find(image)) for image in pictures)
+        if found:
+            raise Held("text", f"{found} line(s) of text stand in the pixels")
+        return found
+
+    def _identities(self, original: Path) -> list[Floats]:
+        """Faces in another original of the arrival; one that cannot be read shows none, and is held by itself."""
+        with self._lock:
+            if original in self._known:
+                self._known.move_to_end(original)
+                return self._known[original]
+        try:
+            found = self._redactor.identities(frames.decode(part10.read(original)).rgb)
+        except (Outcome, OSError):
+            return []
+        with self._lock:
+            self._known[original] = found
+            while len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        return found
+
+    def _remarks(self, edited: bool) -> tuple[str, ...]:
+        models = self._redactor.models
+        said = [f"models {models.name}"] if edited else []
+        if edited and models.demonstration:
+            said.append("DEMONSTRATION MODELS, not for research use")
+        return tuple(said)
+
+    def _evidence(
+        self, source: Dataset, file: bytes, decoded: frames.Frames, done: Redacted, legible: int | None
+    ) -> Evidence:
+        """Everything the gates ask for, measured on the finished file."""
+        finished = part10.read(file)
+        shown = frames.decode(finished).rgb
+        same_shape = shown.shape == decoded.rgb.shape
+        edited = bool(done.hide.any())
+        return Evidence(
+            frames=decoded.count,
+            faces=done.faces,
+            features=done.features,
+            hidden_pixels=int(done.hide.sum()),
+            kept_pixels=int(done.keep.sum()),
+            uncovered_pixels=done.uncovered_pixels,
+            similarity=done.similarity,
+            similarity_limit=self._redactor.models.similarity_limit,
+            outside_identical=same_shape and not changed_outside(decoded.rgb, shown, done.hide),
+            kept_identical=same_shape and bool(np.array_equal(decoded.rgb[done.keep], shown[done.keep])),
+            text=legible,
+            residue=len(residue(source, file)),
+            marker_faults=len(mark.markers(finished, edited=edited)),
+            attempts=done.attempts,
+        )
+
+
+def seed_of(uid: PseudonymousUid) -> int:
+    """The painter's seed for an object: a function of its pseudonym, so that a repeat paints the same again."""
+    return int(uid.removeprefix("2.25.")) % 2**31
+
+
+def build_treatment(settings: Settings, models: Models) -> Callable[[Path, Sequence[Path]], Cleared]:
+    """The treatment that ``settings`` describe, with these models.
+
+    Raises
+    ------
+    Misconfigured
+        The bundle is a demonstration and that is not allowed, or a file that the settings name cannot be used.
+    """
+    if models.demonstration and not settings.models.allow_demonstration_models:
+        raise Misconfigured(
+            f"The model bundle {models.name} is a demonstration: its results are not fit for research. Set [models] "
+            "bundle to the site's own, or allow_demonstration_models = true to try the gateway."
+        )
+    pixels = settings.pixels
+    masks = MaskOptions(pixels.lesion_over_features, pixels.keep_margin, pixels.hide_margin)
+    return Deidentifier(
+        profile=load(settings.profile.file),
+        pseudonyms=Pseudonyms(settings.pseudonyms.secret()),
+        redactor=Redactor(models, masks, pixels.attempts),
+        texts=burnin.TextFinder() if pixels.text == "hold" else None,
+        prompt=pixels.prompt or models.prompts[""],
+        syntaxes=[UID(SYNTAXES[name]) for name in settings.archive.transfer_syntaxes],
+    )
+
+
+def _without(gate: release.Gate) -> tuple[release.Gate, ...]:
+    return tuple(one for one in release.GATES if one is not gate)

@@ -1,0 +1,288 @@
+"""One photograph: what to hide, what to keep, and new pixels for what is hidden.
+
+Two steps that share nothing but masks and geometry. :func:`plan` looks at the photograph and says what to hide.
+:func:`paint` blanks that at native resolution *first* and paints from what is left, so that no hidden pixel can
+influence the result (non-interference). Outside *hide* the result is the input, bit for bit.
+Shape letters: H × W native, h × w working scale (:mod:`inference.regions`), S the inpainter's square.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from inference.contract import Face, Floats, Image, Inpainter, Mask, Models
+from inference.crops import Crop, covering_crop, face_crop
+from inference.regions import Regions, face_oval, grow, landmark_features, segment, to_native
+
+LesionRule = Literal["hide", "keep", "hold"]
+BLANK = 127
+"""What the generator sees in place of hidden pixels."""
+FACE_WIDTH_SPANS = 2.2
+"""Width of a face in spans (median of frontal portraits)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskOptions:
+    """How masks are made from what was seen.
+
+    Attributes
+    ----------
+    lesion_over_features
+        What becomes of a lesion that covers eyes, nose or mouth: ``hide`` paints over the part on the feature,
+        ``keep`` leaves it as photographed, ``hold`` asks for a person.
+    keep_margin
+        Lesions are grown by this fraction of the face's width before they are kept.
+    hide_margin
+        Faces and features are grown by this fraction of it before they are hidden.
+    """
+
+    lesion_over_features: LesionRule = "hide"
+    keep_margin: float = 0.02
+    hide_margin: float = 0.05
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What is to be done with one photograph; nothing in it holds a hidden pixel.
+
+    Attributes
+    ----------
+    hide, keep
+        bool (H, W): painted over; lesion inside a face, as photographed. They do not overlap.
+    features
+        bool (H, W): eyes, brows, nose and mouth that were seen.
+    crops
+        Where to paint, one entry a face or a part of one.
+    faces
+        The faces found in the original.
+    covered
+        Names of features that a lesion covers and the rule ``hold`` wants a person to see.
+    """
+
+    hide: Mask
+    keep: Mask
+    features: Mask
+    crops: tuple[Crop, ...]
+    faces: tuple[Face, ...]
+    covered: tuple[str, ...]
+
+
+def plan(image: Image, models: Models, options: MaskOptions, faces: Sequence[Face] | None = None) -> Plan:
+    """Decide what to hide and what to keep of a photograph, uint8 RGB (H, W, 3).
+
+    ``faces`` spares the search where the caller has done it.
+
+    Raises
+    ------
+    inference.contract.Unavailable
+        A model cannot answer now.
+    """
+    height, width = image.shape[:2]
+    found = tuple(models.faces.find(image, thorough=True) if faces is None else faces)
+    regions = segment(image, found, models.segmenter)
+    scale = regions.scale
+    lesion = _lesions(regions, models)
+    seen = _features(regions, models)
+    unit = _span_px(found, scale, seen)
+    face = np.zeros_like(seen)
+    named: dict[str, Mask] = {}
+    for index, one in enumerate(found):
+        face |= face_oval(one, scale, *seen.shape)
+        for name, mask in landmark_features(one, scale, *seen.shape).items():
+            named[f"{name} {index}"] = mask
+    for mask in named.values():
+        face |= mask
+    face |= seen
+    if seen.any() or found:
+        face |= _connected(_identity(regions, models), grow(face, 0.05 * unit))
+    hide = grow(face, options.hide_margin * FACE_WIDTH_SPANS * unit)
+    keep = grow(lesion, options.keep_margin * FACE_WIDTH_SPANS * unit) & hide
+    covered = _covered(named, lesion)
+    if options.lesion_over_features != "keep":
+        over = seen.copy()
+        for mask in named.values():
+            over |= mask
+        keep &= ~over
+    hide_full = to_native(hide, height, width)
+    keep_full = to_native(keep, height, width) & hide_full
+    hide_full &= ~keep_full
+    crops = tuple(_crops(hide_full, found, models.inpainter.size_px))
+    asked = covered if options.lesion_over_features == "hold" else ()
+    return Plan(hide_full, keep_full, to_native(seen, height, width), crops, found, asked)
+
+
+def paint(image: Image, plan: Plan, inpainter: Inpainter, prompt: str, seed: int) -> Image:
+    """The photograph with new pixels under ``plan.hide``, uint8 RGB (H, W, 3); everything else bit for bit.
+
+    The same plan, prompt and seed give the same output whatever stands under ``plan.hide``.
+
+    Raises
+    ------
+    inference.contract.Unavailable
+        The inpainter cannot answer now.
+    """
+    if not plan.hide.any():
+        return image.copy()
+    result = image.copy()
+    result[plan.hide] = BLANK
+    views, masks = [], []
+    for crop in plan.crops:
+        mask = crop.take_mask(plan.hide)
+        view = crop.take(result)
+        view[mask] = BLANK
+        views.append(view)
+        masks.append(mask)
+    seeds = [(seed + 7919 * index) % 2**31 for index in range(len(views))]
+    painted = inpainter.inpaint(np.stack(views), np.stack(masks), [prompt] * len(views), seeds)
+    open_pixels = plan.hide.copy()
+    for crop, view, mask, answer in zip(plan.crops, views, masks, painted, strict=True):
+        patch, rows, columns = crop.put(_matched(answer, view, mask), *image.shape[:2])
+        inside = open_pixels[rows, columns] & _within(crop, rows, columns)
+        target = result[rows, columns]
+        target[inside] = np.clip(np.rint(patch[inside]), 0, 255).astype(np.uint8)
+        open_pixels[rows, columns] &= ~inside
+    return result
+
+
+def uncovered(image: Image, plan: Plan, models: Models, tolerance: float = 0.06) -> int:
+    """Pixels of features that a second look sees outside *hide* and *keep*: the evidence of the coverage gate.
+
+    The second look segments the mirror image, and places features by the landmarks of every face found. A rim of
+    ``tolerance`` spans about the masks is allowed, and specks of less than a hundredth of a span² are not counted.
+    """
+    faces = plan.faces
+    regions = segment(image, faces, models.segmenter, mirrored=True)
+    seen = _features(regions, models)
+    for one in faces:
+        for mask in landmark_features(one, regions.scale, *seen.shape).values():
+            seen = seen | mask
+    done = (
+        cv2.resize((plan.hide | plan.keep).astype(np.uint8), seen.shape[::-1], interpolation=cv2.INTER_AREA)
+        > 0
+    )
+    unit = _span_px(faces, regions.scale, seen)
+    missed = (seen & ~grow(done, tolerance * unit)).astype(np.uint8)
+    count, _, stats, _ = cv2.connectedComponentsWithStats(missed)
+    sizes = stats[1:count, cv2.CC_STAT_AREA]
+    return int(sizes[sizes > 0.01 * unit**2].sum() / regions.scale**2)
+
+
+def _lesions(regions: Regions, models: Models) -> Mask:
+    names = [name for name, role in models.roles.items() if role == "lesion"]
+    return np.asarray(regions.of(names) > 0.5)
+
+
+def _features(regions: Regions, models: Models) -> Mask:
+    seen = regions.of(models.features) > 0.35
+    return np.asarray(cv2.morphologyEx(seen.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0)
+
+
+def _identity(regions: Regions, models: Models) -> Mask:
+    names = [name for name, role in models.roles.items() if role in {"identity", "lesion"}]
+    return np.asarray(regions.of(names) > 0.5)
+
+
+def _connected(mask: Mask, seed: Mask) -> Mask:
+    """The components of ``mask`` that touch ``seed``."""
+    _, labels = cv2.connectedComponents(mask.astype(np.uint8))
+    touched = np.unique(labels[seed & mask])
+    return np.asarray(np.isin(labels, touched[touched > 0]))
+
+
+def _span_px(faces: Sequence[Face], scale: float, seen: Mask) -> float:
+    """The span in working pixels: of the largest face, else guessed from the features seen, else from the side."""
+    lengths = [float(np.hypot(*(f.landmarks[3:].mean(0) - f.landmarks[:2].mean(0)))) * scale for f in faces]
+    if lengths:
+        return max(lengths)
+    if seen.any():
+        # A feature covers roughly a fifth of a span² on a face seen from the front.
+        count, _, stats, _ = cv2.connectedComponentsWithStats(seen.astype(np.uint8))
+        return float(np.sqrt(stats[1:count, cv2.CC_STAT_AREA].max() * 5.0))
+    return max(seen.shape) / 4
+
+
+def _covered(named: dict[str, Mask], lesion: Mask) -> tuple[str, ...]:
+    names = []
+    for name, mask in named.items():
+        kind = name.rsplit(" ", 1)[0]
+        if "brow" not in kind and (lesion & mask).sum() > 0.3 * max(int(mask.sum()), 1):
+            names.append(kind)
+    return tuple(dict.fromkeys(names))
+
+
+def _crops(hide: Mask, faces: Sequence[Face], size_px: int) -> list[Crop]:
+    """Crops that together cover ``hide``: one a face, upright, then square ones for what is left."""
+    crops = []
+    left = hide.astype(np.uint8)
+    for face in sorted(faces, key=lambda f: -float(np.hypot(*(f.landmarks[1] - f.landmarks[0])))):
+        try:
+            crop = face_crop(face.landmarks, size_px)
+        except ValueError:
+            continue
+        near = face_crop(face.landmarks, size_px, side_spans=3.6)
+        mine = (left > 0) & _within(near, slice(0, hide.shape[0]), slice(0, hide.shape[1]))
+        if not mine.any():
+            continue
+        crop = covering_crop(crop, mine, margin=0.06)
+        crops.append(crop)
+        left[_within(crop, slice(0, hide.shape[0]), slice(0, hide.shape[1]))] = 0
+    while left.any():
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(left)
+        biggest = 1 + int(np.argmax(stats[1:count, cv2.CC_STAT_AREA]))
+        mine = labels == biggest
+        x, y, width, height = (int(v) for v in stats[biggest, :4])
+        side = max(width, height) * 1.4 + 8
+        centre = np.array([x + (width - 1) / 2, y + (height - 1) / 2])
+        scale = size_px / side
+        matrix = np.array(
+            [
+                [scale, 0, (size_px - 1) / 2 - scale * centre[0]],
+                [0, scale, (size_px - 1) / 2 - scale * centre[1]],
+            ]
+        )
+        crop = Crop(matrix, size_px)
+        crops.append(crop)
+        left[_within(crop, slice(0, hide.shape[0]), slice(0, hide.shape[1])) | mine] = 0
+    return crops
+
+
+def _within(crop: Crop, rows: slice, columns: slice) -> Mask:
+    """Which pixels of that part of the image lie inside the crop, bool (rows, columns)."""
+    xs = np.arange(columns.start, columns.stop, dtype=np.float32)[None]
+    ys = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
+    (a, b, c), (d, e, f) = crop.matrix.astype(np.float32)
+    last = crop.size_px - 0.5
+    u, v = a * xs + b * ys + c, d * xs + e * ys + f
+    return np.asarray((u >= -0.5) & (u <= last) & (v >= -0.5) & (v <= last))
+
+
+def _matched(answer: Image, view: Image, mask: Mask) -> Floats:
+    """The painted crop (S, S, 3) with its colours carried over from the known ring, float32.
+
+    The difference between known and painted pixels is spread smoothly into the hidden part, coarse to fine
+    (push-pull), which leaves no step at the seam and shifts the tone of the whole face.
+    """
+    painted = answer.astype(np.float32)
+    known = (~mask).astype(np.float32)
+    if not known.any():
+        return painted
+    difference = np.clip(view.astype(np.float32) - painted, -48, 48)
+    return painted + _spread(difference, known)
+
+
+def _spread(values: Floats, weight: Floats) -> Floats:
+    if min(values.shape[:2]) <= 2:
+        total = float(weight.sum())
+        mean = (values * weight[..., None]).sum((0, 1)) / max(total, 1e-6)
+        return np.broadcast_to(mean, values.shape).astype(np.float32)
+    height, width = values.shape[:2]
+    size = ((width + 1) // 2, (height + 1) // 2)
+    small_weight = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+    small_values = cv2.resize(values * weight[..., None], size, interpolation=cv2.INTER_AREA)
+    small_values /= np.maximum(small_weight, 1e-6)[..., None]
+    coarse = _spread(small_values, np.minimum(small_weight * 4, 1))
+    back = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(values * weight[..., None] + back * (1 - weight[..., None]), np.float32)

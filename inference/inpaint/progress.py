@@ -1,0 +1,61 @@
+"""One place for what every training of the inpainter needs: a bar for people, lines for logs, states that survive."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Replace ``path`` by ``state`` so that a kill at any moment leaves the old or the new file, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    torch.save(state, fresh)
+    os.replace(fresh, path)
+
+
+def load_state(path: Path) -> dict[str, Any] | None:
+    """The state saved under ``path``, or None for a fresh start."""
+    if not path.is_file():
+        return None
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+class Meter:
+    """Shows steps and running means of losses: a bar on a terminal, a line every ``every_s`` seconds elsewhere."""
+
+    def __init__(self, title: str, first: int, last: int, every_s: float = 20.0) -> None:
+        self._title, self._first, self._last, self._every_s = title, first, last, every_s
+        self._means: dict[str, float] = {}
+
+    def note(self, **values: float) -> None:
+        """Take the losses of one step into the running means."""
+        for name, value in values.items():
+            self._means[name] = 0.98 * self._means.get(name, value) + 0.02 * value
+
+    @property
+    def text(self) -> str:
+        """The running means, for people."""
+        return " ".join(f"{name} {value:.4f}" for name, value in self._means.items())
+
+    def steps(self) -> Iterator[int]:
+        """The step numbers, shown as they pass."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, TextColumn("{task.fields[means]}")) as bar:
+            terminal = bar.console.is_terminal
+            task = bar.add_task(self._title, total=self._last, completed=self._first, means="")
+            began = shown = time.monotonic()
+            for step in range(self._first, self._last):
+                yield step
+                now = time.monotonic()
+                if terminal:
+                    bar.update(task, completed=step + 1, means=self.text)
+                elif now - shown > self._every_s or step + 1 == self._last:
+                    shown = now
+                    rate = (step + 1 - self._first) / (now - began)
+                    bar.console.print(f"{self._title} {step + 1}/{self._last} {rate:.2f} steps/s {self.text}")
