@@ -23,8 +23,9 @@ class PointRendConfig:
 
     Attributes
     ----------
-    depth, norm, stem_channels, res2_channels, groups, width_per_group, stride_in_1x1, res5_dilation
-        ``RESNETS.*``. ``res2_channels`` may be any number at depths 18 and 34 too, where detectron2 insists on 64.
+    depth, norm, stem_channels, res2_channels, groups, width_per_group, stride_in_1x1
+        ``RESNETS.*``. ``res2_channels`` may be any number at
+        depths 18 and 34 too, where detectron2 insists on 64.
     fpn_channels, fpn_norm, fpn_fuse
         ``FPN.*``.
     head_channels, head_norm, head_features, common_stride, classes, ignore
@@ -46,7 +47,6 @@ class PointRendConfig:
     groups: int = 1
     width_per_group: int = 64
     stride_in_1x1: bool = True
-    res5_dilation: int = 1
     fpn_channels: int = 256
     fpn_norm: str = ""
     fpn_fuse: str = "sum"
@@ -108,6 +108,8 @@ class PointRendConfig:
             "SemSegFPNHead",
         )
         _require(tuple(fpn.get("IN_FEATURES", LEVELS)), "FPN.IN_FEATURES", LEVELS)
+        # A dilated res5 has the stride of res4, which detectron2's pyramid does not accept either.
+        _require(resnet.get("RES5_DILATION", 1), "RESNETS.RES5_DILATION", 1)
         if any(resnet.get("DEFORM_ON_PER_STAGE", [])):
             raise ConfigError("deformable convolutions (RESNETS.DEFORM_ON_PER_STAGE) are not built here")
         found = cls(
@@ -118,7 +120,6 @@ class PointRendConfig:
             groups=int(resnet.get("NUM_GROUPS", default.groups)),
             width_per_group=int(resnet.get("WIDTH_PER_GROUP", default.width_per_group)),
             stride_in_1x1=bool(resnet.get("STRIDE_IN_1X1", default.stride_in_1x1)),
-            res5_dilation=int(resnet.get("RES5_DILATION", default.res5_dilation)),
             fpn_channels=int(fpn.get("OUT_CHANNELS", default.fpn_channels)),
             fpn_norm=str(fpn.get("NORM", default.fpn_norm)),
             fpn_fuse=str(fpn.get("FUSE_TYPE", default.fpn_fuse)),
@@ -142,8 +143,8 @@ class PointRendConfig:
         )
         if found.depth not in BLOCKS:
             raise ConfigError(f"RESNETS.DEPTH {found.depth} is none of {sorted(BLOCKS)}")
-        if found.res5_dilation not in (1, 2) or found.fpn_fuse not in ("sum", "avg"):
-            raise ConfigError("RES5_DILATION must be 1 or 2 and FPN.FUSE_TYPE sum or avg")
+        if found.fpn_fuse not in ("sum", "avg"):
+            raise ConfigError("FPN.FUSE_TYPE must be sum or avg")
         if int(point.get("NUM_CLASSES", found.classes)) != found.classes:
             raise ConfigError("POINT_HEAD.NUM_CLASSES and SEM_SEG_HEAD.NUM_CLASSES differ")
         return found

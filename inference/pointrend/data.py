@@ -17,6 +17,8 @@ from inference.pointrend.scenes import Labels, Scene, bare_skin, diseased, nothi
 
 Rng = np.random.Generator
 
+_NOISE = np.random.default_rng(0).standard_normal(1 << 19, dtype=np.float32)
+
 
 @dataclass(frozen=True, slots=True)
 class Mix:
@@ -138,7 +140,8 @@ def crop(  # noqa: PLR0913 - a view has a size, a distance, a turn and a centre
     image, labels, shrink = scene.image, scene.labels, 1.0
     if side / size > 1.4:
         # Samples on a coarser grid would alias: halve first.
-        image, shrink = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA), 0.5
+        half = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        image, shrink = np.asarray(half, np.uint8), 0.5
     radians = np.deg2rad(turn)
     mirror = -1.0 if rng.random() < 0.5 else 1.0
     step = side / size
@@ -159,32 +162,58 @@ def crop(  # noqa: PLR0913 - a view has a size, a distance, a turn and a centre
 
 
 def photograph(image: Image, rng: Rng) -> Image:
-    """The picture as another camera would have taken it: light, white balance, focus, noise, compression."""
+    """The picture as another camera would have taken it: focus, light, white balance, noise, compression."""
+    for chance, effect in (
+        (0.25, _coarse),
+        (0.25, _blurred),
+        (1.0, _lit),
+        (0.2, _coloured),
+        (0.3, _noisy),
+        (0.25, _compressed),
+    ):
+        if rng.random() < chance:
+            image = effect(image, rng)
+    return image
+
+
+def _coarse(image: Image, rng: Rng) -> Image:
     size = image.shape[0]
-    if rng.random() < 0.25:
-        small = max(int(size / rng.uniform(1.3, 4.0)), 16)
-        image = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
-        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
-    if rng.random() < 0.25:
-        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.4, 1.8)))
+    small = max(int(size / rng.uniform(1.3, 4.0)), 16)
+    fewer = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(fewer, (size, size), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def _blurred(image: Image, rng: Rng) -> Image:
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.4, 1.8))), np.uint8)
+
+
+def _lit(image: Image, rng: Rng) -> Image:
+    """Exposure, white balance, contrast and gamma, in one table for each channel."""
     level = np.linspace(0, 1, 256)[:, None]
     gamma = np.exp(rng.normal(0, 0.22))
     gain = np.exp(rng.normal(0, 0.12) + rng.normal(0, 0.07, 3))
     curve = (level**gamma - 0.5) * np.exp(rng.normal(0, 0.12)) + 0.5
     table = np.clip(curve * gain * 255, 0, 255).astype(np.uint8)[:, None]
-    image = cv2.LUT(image, table)
-    chance = rng.random()
-    if chance < 0.2:
-        # Less or more colour, down to a black-and-white print.
-        grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-        keep = float(rng.uniform(0.0, 1.4)) if chance < 0.05 else float(rng.uniform(0.6, 1.4))
-        image = cv2.addWeighted(image, keep, grey, 1 - keep, 0)
-    if rng.random() < 0.3:
-        noise = np.empty(image.shape, np.int16)
-        cv2.setRNGSeed(int(rng.integers(2**31)))
-        cv2.randn(noise, 0, float(rng.uniform(2, 12)))
-        image = cv2.add(image, noise, dtype=cv2.CV_8U)
-    if rng.random() < 0.25:
-        _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))])
-        image = cv2.imdecode(coded, cv2.IMREAD_COLOR)
-    return np.asarray(image, np.uint8)
+    return np.asarray(cv2.LUT(image, table), np.uint8)
+
+
+def _coloured(image: Image, rng: Rng) -> Image:
+    """Less or more colour, now and then down to a black-and-white print."""
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    keep = float(rng.uniform(0.0, 1.4)) if rng.random() < 0.25 else float(rng.uniform(0.6, 1.4))
+    return np.asarray(cv2.addWeighted(image, keep, grey, 1 - keep, 0), np.uint8)
+
+
+def _noisy(image: Image, rng: Rng) -> Image:
+    # A pool of noise shifted at random is much cheaper than fresh noise, and as good for this purpose.
+    shift = int(rng.integers(_NOISE.size - image.size))
+    noise = _NOISE.reshape(-1)[shift : shift + image.size].reshape(image.shape)
+    noisy = image + noise * np.float32(rng.uniform(2, 12))
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def _compressed(image: Image, rng: Rng) -> Image:
+    _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))])
+    decoded = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return np.asarray(decoded, np.uint8)

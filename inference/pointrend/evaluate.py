@@ -1,6 +1,6 @@
 """How good a segmenter is: lesions, parts of the face, and whether a close-up gives a person away.
 
-``python -m inference.pointrend.evaluate --bundle bundles/nano/segmenter --data …`` prints the figures as JSON.
+``python -m inference.pointrend.evaluate --bundle bundles/nano/segmenter --data …`` prints them as JSON.
 Shape letters: H × W native size, S the segmenter's square, C classes. Images are uint8 RGB.
 """
 
@@ -95,9 +95,13 @@ def probabilities_of_crop(
     source, shrink = image, 1.0
     if step > 1.4:
         shrink = 1.0 / step
-        source = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+        source = np.asarray(
+            cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA), np.uint8
+        )
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    square = cv2.warpAffine(source, matrix * shrink, (size, size), flags=flags, borderValue=FILL)
+    square = np.asarray(
+        cv2.warpAffine(source, matrix * shrink, (size, size), flags=flags, borderValue=FILL), np.uint8
+    )
     values = segmenter.segment(square[None])[0]
     back = [cv2.warpAffine(channel, matrix, (width, height), flags=cv2.INTER_LINEAR) for channel in values]
     reach = cv2.warpAffine(np.ones((size, size), np.uint8), matrix, (width, height), flags=cv2.INTER_NEAREST)
@@ -105,7 +109,7 @@ def probabilities_of_crop(
 
 
 def upright_crop(box: Sequence[float], landmarks: NDArray[np.float64], size_px: int) -> Floats:
-    """Matrix (2, 3) from an upright square crop (S, S), :data:`MARGIN` times the face's box, to the picture."""
+    """Matrix (2, 3) from an upright square crop (S, S) around a face's box to the picture."""
     eyes, mouth = landmarks[:2].mean(axis=0), landmarks[3:].mean(axis=0)
     down = (mouth - eyes) / max(float(np.hypot(*(mouth - eyes))), 1e-6)
     side = MARGIN * max(box[2] - box[0], box[3] - box[1])

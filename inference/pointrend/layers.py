@@ -61,13 +61,11 @@ class Conv(nn.Conv2d):
         *,
         stride: int = 1,
         groups: int = 1,
-        dilation: int = 1,
         norm: str = "",
         relu: bool = False,
     ) -> None:
-        padding = dilation * (kernel // 2)
         super().__init__(
-            channels_in, channels_out, kernel, stride, padding, dilation, groups, bias=norm == ""
+            channels_in, channels_out, kernel, stride, kernel // 2, groups=groups, bias=norm == ""
         )
         self.norm = norm_layer(norm, channels_out)
         self.relu = relu
@@ -113,7 +111,6 @@ class BottleneckBlock(nn.Module):
         middle: int,
         stride: int,
         groups: int,
-        dilation: int,
         stride_in_1x1: bool,
         norm: str,
     ) -> None:
@@ -125,9 +122,7 @@ class BottleneckBlock(nn.Module):
             else None
         )
         self.conv1 = Conv(channels_in, middle, 1, stride=first, norm=norm, relu=True)
-        self.conv2 = Conv(
-            middle, middle, 3, stride=second, groups=groups, dilation=dilation, norm=norm, relu=True
-        )
+        self.conv2 = Conv(middle, middle, 3, stride=second, groups=groups, norm=norm, relu=True)
         self.conv3 = Conv(middle, channels_out, 1, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:

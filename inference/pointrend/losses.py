@@ -15,8 +15,8 @@ def uncertain_points(
 ) -> Tensor:
     """Points (N, P, 2) to train on (PointRend, section 3.1).
 
-    Of ``oversample`` times ``count`` random points (k in the paper) the most uncertain ``share`` (β) is taken, and
-    the rest is drawn anew at random.
+    Of ``oversample`` times ``count`` random points (k in the paper) the most uncertain ``share`` (β) is
+    taken, and the rest is drawn anew at random.
     """
     batch = logits.shape[0]
     many = torch.rand(batch, int(count * oversample), 2, generator=source)
@@ -33,8 +33,8 @@ def pointrend_losses(
 ) -> tuple[Tensor, Tensor]:
     """Coarse and point-wise loss of one batch.
 
-    The coarse logits are compared at half resolution, where detectron2 compares at full: the same gradient at a
-    quarter of the cost, since the points see the full resolution anyway.
+    The coarse logits are compared at half resolution, where detectron2 compares at full: much the same
+    gradient at a quarter of the cost, since the points see the full resolution anyway.
 
     Parameters
     ----------

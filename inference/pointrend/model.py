@@ -40,8 +40,7 @@ class ResNet(nn.Module):
             config.groups * config.width_per_group,
         )
         for index, (name, count) in enumerate(zip(LEVELS, BLOCKS[config.depth], strict=True)):
-            dilation = config.res5_dilation if name == "res5" else 1
-            stage_stride = 1 if index == 0 or dilation == 2 else 2
+            stage_stride = 1 if index == 0 else 2
             blocks: list[nn.Module] = []
             for block in range(count):
                 stride = stage_stride if block == 0 else 1
@@ -55,7 +54,6 @@ class ResNet(nn.Module):
                             middle=middle,
                             stride=stride,
                             groups=config.groups,
-                            dilation=dilation,
                             stride_in_1x1=config.stride_in_1x1,
                             norm=config.norm,
                         )
@@ -178,7 +176,7 @@ class PointRendHead(nn.Module):
         return logits
 
     def refine(self, features: dict[str, Tensor], coarse: Tensor) -> Tensor:
-        """Adaptive subdivision (section 3.1): twice as fine each step, the most uncertain points predicted anew."""
+        """Adaptive subdivision (section 3.1): twice as fine each step, uncertain points predicted anew."""
         logits = coarse
         for _ in range(self.config.subdivision_steps):
             logits = functional.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)
@@ -223,6 +221,14 @@ class PointRend(nn.Module):
         """Refined logits (N, C, H, W) of float BGR (N, 3, H, W) in [0, 255], H and W multiples of 32."""
         features, coarse = self.coarse(bgr)
         return self.sem_seg_head.refine(features, coarse)
+
+
+def channels_last(model: PointRend) -> PointRend:
+    """The same model with its convolutions laid out as CPUs (and tensor cores) run them fastest."""
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return model
 
 
 def _pointwise(layer: nn.Module, x: Tensor) -> Tensor:

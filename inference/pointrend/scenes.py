@@ -38,7 +38,7 @@ class Scene:
     labels: Labels
 
 
-class MissingData(FileNotFoundError):
+class MissingDataError(FileNotFoundError):
     """A folder of portraits is not what it should be; the message says what is missing."""
 
 
@@ -47,12 +47,12 @@ def names(root: Path) -> list[str]:
 
     Raises
     ------
-    MissingData
+    MissingDataError
         No portrait there.
     """
     found = sorted(path.stem for path in (root / "images").glob("*.jpg"))
     if not found:
-        raise MissingData(f"no portraits in {root.name}/images")
+        raise MissingDataError(f"no portraits in {root.name}/images")
     return found
 
 
@@ -61,7 +61,7 @@ def load(root: Path, wanted: Collection[str]) -> list[Scene]:
 
     Raises
     ------
-    MissingData
+    MissingDataError
         A picture or its labels cannot be read.
     """
     scenes = []
@@ -69,7 +69,7 @@ def load(root: Path, wanted: Collection[str]) -> list[Scene]:
         bgr = cv2.imread(str(root / "images" / f"{name}.jpg"), cv2.IMREAD_COLOR)
         labels = cv2.imread(str(root / "labels" / f"{name}.png"), cv2.IMREAD_GRAYSCALE)
         if bgr is None or labels is None or bgr.shape[:2] != labels.shape:
-            raise MissingData(f"portrait {name} or its labels cannot be read")
+            raise MissingDataError(f"portrait {name} or its labels cannot be read")
         scenes.append(Scene(np.ascontiguousarray(bgr[..., ::-1]), labels.astype(np.uint8)))
     return scenes
 
@@ -106,13 +106,13 @@ def bare_skin(size: int, seed: int) -> Scene:
 
 
 def nothing(size: int, seed: int) -> Scene:
-    """Cloth, hair, walls, blurred things: coloured noise at a random scale and direction, stripes and edges."""
+    """Cloth, hair, walls, blurred things: coloured noise at a random scale, stripes and edges."""
     rng = np.random.default_rng([seed, 3])
     wavelength = size * float(np.exp(rng.uniform(np.log(0.01), np.log(0.6))))
     field = fractal(rng, (size, size), wavelength, 4, float(rng.uniform(0.3, 0.9)))
     if rng.random() < 0.5:
         stretch = int(size * rng.uniform(0.05, 0.3)) | 1
-        field = cv2.blur(field, (stretch, 1)) * 2
+        field = np.asarray(cv2.blur(field, (stretch, 1)) * 2, np.float32)
     if rng.random() < 0.4:
         ys, xs = np.mgrid[0:size, 0:size].astype(np.float32)
         turn = rng.uniform(0, np.pi)

@@ -1,4 +1,4 @@
-"""The segmenter of a bundle, in this process: a folder with ``config.yaml`` and weights becomes a ``Segmenter``."""
+"""The segmenter of a bundle, in this process: from a folder with configuration and weights."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import torch
 
 from inference.contract import CLASSES, Floats, Image
 from inference.pointrend.config import ConfigError, PointRendConfig
-from inference.pointrend.model import PointRend
+from inference.pointrend.model import PointRend, channels_last
 from inference.pointrend.weights import WeightsError, load_weights
 
 SIZE_PX = 256
@@ -37,7 +37,7 @@ class PointRendSegmenter:
             raise ConfigError(f"the model has {model.config.classes} classes, {len(classes)} are named")
         if size_px <= 0 or size_px % 32:
             raise ConfigError(f"size {size_px} is not a multiple of 32")
-        self._model = model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._model = channels_last(model).eval()
         self._classes = classes
         self._size_px = size_px
 
@@ -45,7 +45,7 @@ class PointRendSegmenter:
     def load(
         cls, folder: Path, classes: tuple[str, ...] = CLASSES, size_px: int = SIZE_PX
     ) -> "PointRendSegmenter":
-        """Loads ``config.yaml`` and ``model.safetensors`` (or detectron2's ``model_final.pth``) from ``folder``.
+        """Loads ``config.yaml`` with ``model.safetensors``, or detectron2's ``model_final.pth``.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""``python -m inference.pointrend.train``: trains the segmenter; interrupted, the same command goes on exactly."""
+"""``python -m inference.pointrend.train``: trains the segmenter; the same command resumes it."""
 
 import argparse
 import math
@@ -20,14 +20,14 @@ from inference.pointrend import scenes
 from inference.pointrend.config import PointRendConfig
 from inference.pointrend.data import Samples
 from inference.pointrend.losses import pointrend_losses
-from inference.pointrend.model import PointRend
+from inference.pointrend.model import PointRend, channels_last
 from inference.pointrend.weights import load_weights, write_weights
 from inference.split import held_back
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything that decides a run's result, besides the data; the keys of ``conf/training/segment.toml``."""
+    """What decides a run's result, besides the data; the keys of ``conf/training/segment.toml``."""
 
     seed: int = 1
     batch: int = 16
@@ -79,7 +79,7 @@ class Training:
     def __init__(self, config: PointRendConfig, recipe: Recipe) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
-        self.model = PointRend(config).to(memory_format=torch.channels_last).train()
+        self.model = channels_last(PointRend(config)).train()
         self.average = deepcopy(self.model).eval().requires_grad_(requires_grad=False)
         plain = [p for p in self.model.parameters() if p.ndim < 2]
         decayed = [p for p in self.model.parameters() if p.ndim >= 2]
@@ -204,7 +204,7 @@ def train(
     config, recipe
         Model and training.
     data
-        Folder of portraits (``images``, ``labels``); those of :func:`inference.split.held_back` are not looked at.
+        Folder of portraits (``images``, ``labels``); those of :mod:`inference.split` are not looked at.
     out
         Folder for checkpoint and weights.
     start_from
@@ -212,7 +212,7 @@ def train(
 
     Raises
     ------
-    inference.pointrend.scenes.MissingData
+    inference.pointrend.scenes.MissingDataError
         No portraits.
     FloatingPointError
         The training diverged.
@@ -229,10 +229,9 @@ def train(
     elif start_from is not None:
         run.start_from(start_from)
     weights = out / "model.safetensors"
-    began, seen, coarse_mean, point_mean = time.monotonic(), 0, 0.0, 0.0
-    for images, labels in batches(portraits, recipe, run.done):
+    began, coarse_mean, point_mean = time.monotonic(), 0.0, 0.0
+    for seen, (images, labels) in enumerate(batches(portraits, recipe, run.done), start=1):
         coarse, point = run.step(images, labels)
-        seen += 1
         fresh = max(1 / seen, 0.02)
         coarse_mean += fresh * (coarse - coarse_mean)
         point_mean += fresh * (point - point_mean)

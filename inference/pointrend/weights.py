@@ -26,7 +26,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - torch and safetensors raise many kinds, all mean the same here
+    except Exception as error:  # torch and safetensors raise many kinds, all mean the same here
         raise WeightsError(f"{path.name} cannot be read as weights") from error
     state = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

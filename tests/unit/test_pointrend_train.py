@@ -1,0 +1,210 @@
+"""Training teaches, can be interrupted without a trace, and never looks at the held-back portraits."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from inference.contract import CLASSES, DISEASES
+from inference.phantom import skin_patch
+from inference.pointrend import scenes
+from inference.pointrend.config import PointRendConfig
+from inference.pointrend.data import Mix, Samples, crop, photograph
+from inference.pointrend.losses import uncertain_points
+from inference.pointrend.model import sample_points, uncertainty
+from inference.pointrend.train import Recipe, Training, batches, main, train
+from inference.split import HELD_BACK, held_back
+
+ROOT = Path(__file__).parents[2]
+NANO = PointRendConfig.from_yaml(ROOT / "conf/pointrend/nano.yaml")
+TINY = replace(
+    NANO, stem_channels=8, res2_channels=8, fpn_channels=16, head_channels=32, fc_dim=16, train_points=128
+)
+RECIPE = Recipe(batch=4, steps=4, small_px=64, size_px=64, workers=0, checkpoint_every=2, peak_rate=4e-3)
+
+
+def drawn_face(seed: int = 0, size: int = 128) -> scenes.Scene:
+    """A face of discs on a blue wall, with its labels."""
+    image, labels = np.full((size, size, 3), (60, 90, 150), np.uint8), np.zeros((size, size), np.uint8)
+    skin = skin_patch(size, 0.2, seed)
+    c = size // 2
+    cv2.ellipse(labels, (c, c), (c * 6 // 10, c * 8 // 10), 0, 0, 360, 1, -1)
+    image[labels == 1] = skin[labels == 1]
+    parts = [
+        (2, (70, 45, 30), -20, -28, 10, 3),
+        (2, (70, 45, 30), 20, -28, 10, 3),
+        (3, (20, 20, 30), -20, -16, 7, 4),
+    ]
+    parts += [
+        (3, (20, 20, 30), 20, -16, 7, 4),
+        (4, (200, 140, 120), 0, 4, 7, 12),
+        (5, (170, 40, 50), 0, 28, 14, 5),
+    ]
+    for label, colour, x, y, rx, ry in parts:
+        cv2.ellipse(labels, (c + x, c + y), (rx, ry), 0, 0, 360, label, -1)
+        cv2.ellipse(image, (c + x, c + y), (rx, ry), 0, 0, 360, colour, -1)
+    return scenes.Scene(image, labels)
+
+
+def portraits_folder(root: Path, count: int) -> Path:
+    (root / "images").mkdir(parents=True)
+    (root / "labels").mkdir()
+    scene = drawn_face()
+    for number in range(count):
+        cv2.imwrite(str(root / f"images/person-{number:03}.jpg"), scene.image[..., ::-1])
+        cv2.imwrite(str(root / f"labels/person-{number:03}.png"), scene.labels)
+    return root
+
+
+def test_a_few_steps_lower_the_loss() -> None:
+    recipe = replace(RECIPE, steps=40)
+    run = Training(TINY, recipe)
+    losses = [sum(run.step(*pair)) for pair in batches([drawn_face()], recipe, 0)]
+    assert np.mean(losses[-8:]) < 0.8 * np.mean(losses[:8])
+
+
+def test_an_interrupted_run_ends_with_the_very_same_weights(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    whole = Training(TINY, RECIPE)
+    for pair in batches([drawn_face()], RECIPE, 0):
+        whole.step(*pair)
+    first = Training(TINY, RECIPE)
+    for _, pair in zip(range(2), batches([drawn_face()], RECIPE, 0), strict=False):
+        first.step(*pair)
+    first.save(tmp_path / "checkpoint.pth")
+    second = Training(TINY, RECIPE)
+    second.resume(tmp_path / "checkpoint.pth")
+    assert second.done == 2
+    for pair in batches([drawn_face()], RECIPE, second.done):
+        second.step(*pair)
+    for one, other in ((whole.model, second.model), (whole.average, second.average)):
+        for name, tensor in one.state_dict().items():
+            assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+def test_the_command_trains_and_a_second_call_has_nothing_left_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = portraits_folder(tmp_path / "data", HELD_BACK + 2)
+    arguments = ["--data", str(data), "--out", str(tmp_path / "out"), "--steps", "1", "--batch", "2"]
+    arguments += [
+        "--workers",
+        "0",
+        "--small-px",
+        "32",
+        "--size-px",
+        "32",
+        "--model",
+        str(ROOT / "conf/pointrend/nano.yaml"),
+    ]
+    arguments += ["--recipe", str(ROOT / "conf/training/segment.toml")]
+    assert main(arguments) == 0
+    assert "step 1/1" in capsys.readouterr().out
+    weights = (tmp_path / "out/model.safetensors").read_bytes()
+    assert main(arguments) == 0
+    assert "step" not in capsys.readouterr().out
+    assert (tmp_path / "out/model.safetensors").read_bytes() == weights
+
+
+def test_held_back_portraits_are_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = portraits_folder(tmp_path / "data", HELD_BACK + 2)
+    opened: list[str] = []
+    load = scenes.load
+
+    def spy(root: Path, wanted: list[str]) -> list[scenes.Scene]:
+        opened.extend(wanted)
+        return load(root, wanted)
+
+    monkeypatch.setattr(scenes, "load", spy)
+    train(TINY, replace(RECIPE, steps=1, batch=1), data, tmp_path / "out")
+    assert len(opened) == 2
+    assert not set(opened) & held_back(scenes.names(data))
+
+
+def test_a_folder_without_portraits_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(scenes.MissingDataError, match="no portraits"):
+        train(TINY, RECIPE, tmp_path, tmp_path / "out")
+
+
+def test_an_unknown_key_in_the_recipe_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "segment.toml").write_text("sped = 3\n")
+    with pytest.raises(ValueError, match="unknown keys: sped"):
+        Recipe.from_toml(tmp_path / "segment.toml")
+
+
+def test_the_recipe_shipped_is_the_default_recipe() -> None:
+    assert Recipe.from_toml(ROOT / "conf/training/segment.toml") == Recipe()
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    recipe = Recipe(steps=1000)
+    rates = [recipe.rate_at(step) for step in range(1000)]
+    assert max(rates) == pytest.approx(recipe.peak_rate)
+    assert rates[0] < 0.1 * recipe.peak_rate
+    assert rates[-1] < 0.02 * recipe.peak_rate
+
+
+def test_points_are_taken_where_the_model_is_unsure() -> None:
+    logits = torch.zeros(1, 3, 32, 32)
+    logits[:, 0] = 5.0
+    logits[:, 1, :, 16:18] = 5.0  # a seam of doubt, a sixteenth of the picture
+    source = torch.Generator().manual_seed(0)
+    points = uncertain_points(logits, 200, 3.0, 0.75, source)
+    assert points.shape == (1, 200, 2)
+    doubt = uncertainty(sample_points(logits, points))[0]
+    even = uncertainty(sample_points(logits, torch.rand(1, 200, 2, generator=source)))[0]
+    assert (doubt > -4.9).float().mean() > 2 * (even > -4.9).float().mean()
+
+
+def test_sample_i_is_the_same_whenever_it_is_drawn() -> None:
+    one, other = (Samples([drawn_face()], 3, lambda _: 64) for _ in range(2))
+    expected = [one[index] for index in range(9)]
+    for index in (8, 2, 5):
+        image, labels = other[index]
+        assert np.array_equal(image, expected[index][0])
+        assert np.array_equal(labels, expected[index][1])
+    assert not np.array_equal(expected[0][0], expected[1][0])
+
+
+def test_samples_hold_every_class_and_faces_that_are_not_whole() -> None:
+    samples = Samples([drawn_face(number) for number in range(3)], 1, lambda _: 64, Mix(views=1))
+    labels = [samples[index][1] for index in range(80)]
+    assert set(np.unique(np.stack(labels))) == set(range(len(CLASSES)))
+    one_eyed = [found for found in labels if (found == 3).any() and not (found == 5).any()]
+    assert len(one_eyed) >= 5
+    assert sum(not found.any() for found in labels) >= 3
+
+
+def test_a_crop_moves_picture_and_labels_together() -> None:
+    scene = drawn_face()
+    marked = scenes.Scene(np.repeat(scene.labels[..., None] * np.uint8(40), 3, axis=2), scene.labels)
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        zoom, turn = float(rng.uniform(0.8, 5)), float(rng.uniform(0, 360))
+        seen = crop(marked, rng, 96, zoom=zoom, turn=turn)
+        inside = cv2.erode((seen.labels == 1).astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
+        if inside.any():
+            assert np.median(seen.image[inside]) == 40
+
+
+def test_a_lesion_painted_on_a_face_is_labelled_and_nothing_else_changes() -> None:
+    scene = drawn_face()
+    for disease in DISEASES:
+        sick = scenes.diseased(scene, disease, 5)
+        lesion = sick.labels == scenes.LESION
+        assert lesion.any()
+        assert np.array_equal(sick.labels[~lesion], scene.labels[~lesion])
+        assert np.array_equal(sick.image[~lesion], scene.image[~lesion])
+        assert not np.isin(scene.labels[lesion], (0, scenes.EYE, scenes.MOUTH)).any()
+
+
+def test_a_photograph_stays_a_photograph() -> None:
+    image = drawn_face().image
+    for seed in range(30):
+        taken = photograph(image, np.random.default_rng(seed))
+        assert taken.shape == image.shape
+        assert taken.dtype == np.uint8
+        assert taken.std() > 2
