@@ -31,7 +31,7 @@ MIB = 1 << 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status is 0 for success, 1 for a finding, 2 for a wrong call or configuration."""
+    """Run the command; exit status 0 for success, 1 for a finding, 2 for a wrong call or configuration."""
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gateway",
         description="De-identifies clinical photographs on their way from a PACS to a research archive.",
-        epilog="Begin with: gateway init, then gateway serve. To see it work: gateway demo --out demo-output.",
+        epilog="Begin with: gateway init, then gateway serve. To see it: gateway demo --out demo-output.",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -213,8 +213,14 @@ def _demo(options: argparse.Namespace) -> int:
 def build_treatment(conf: Settings) -> Treat:
     """The treatment of one object, with the models that the settings choose."""
     from gateway import deidentify
+    from inference.bundle import BundleError
+    from inference.local import load_models
 
-    return deidentify.build_treatment(conf)
+    try:
+        models = load_models(conf.models.bundle, threads=conf.models.threads)
+    except BundleError as error:
+        raise Misconfigured(str(error)) from error
+    return deidentify.build_treatment(conf, models)
 
 
 def _spool(conf: Settings) -> Spool:

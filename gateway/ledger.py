@@ -1,8 +1,8 @@
 """One row per instance: where it is, what was measured, and how it came there.
 
 Identity is the original SOP Instance UID together with the digest of its bytes. At most one row of a UID is
-*live* (waiting, cleared or forwarded): nothing is forwarded twice. A change of state is one of `LEGAL`, happens
-in one transaction together with its line of history, and is refused otherwise.
+*live* (waiting, cleared or forwarded): nothing is forwarded twice. A change of state is one of `LEGAL`,
+happens in one transaction together with its line of history, and is refused otherwise.
 """
 
 import json

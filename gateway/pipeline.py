@@ -73,14 +73,14 @@ class Pipeline:
             "application_version": VERSION,
             "executor_id": "gateway",
             "enable_otlp": False,
+            "log_level": "WARNING",
             "scheduler_polling_interval_sec": 3600.0,
         }
         try:
             DBOS(config=config)
             self._workflows = {
-                # No limit of recoveries: objects that end the process are found by the ledger's own count.
-                "treat": DBOS.workflow(name="treat", max_recovery_attempts=None)(self._treat),
-                "forward": DBOS.workflow(name="forward", max_recovery_attempts=None)(self._forward),
+                "treat": _workflow("treat", self._treat),
+                "forward": _workflow("forward", self._forward),
             }
             DBOS.launch()
             for stage, width in (("treat", self._in_flight), ("forward", SENDERS)):
@@ -188,3 +188,15 @@ class Pipeline:
             with self._idle:
                 self._active -= 1
                 self._idle.notify_all()
+
+
+def _workflow(name: str, method: Workflow) -> Workflow:
+    """A method as a workflow, which has to be a function.
+
+    There is no limit of recoveries: objects that end the process are found by the ledger's own count.
+    """
+
+    def run(arrival: str, attempt: int) -> None:
+        method(arrival, attempt)
+
+    return DBOS.workflow(name=name, max_recovery_attempts=None)(run)

@@ -1,6 +1,7 @@
 """What happens by the clock: quiet studies become arrivals, and files that are no longer needed go.
 
-Every job may be repeated or missed: it looks at what is, and does what is left. Missed runs count as one. What is held or refused is never removed.
+Every job may be repeated or missed: it looks at what is, and does what is left. Missed runs count as one.
+What is held or refused is never removed.
 """
 
 import time

@@ -23,7 +23,7 @@ from gateway.spool import Spool
 
 T = TypeVar("T")
 Treat = Callable[[Path, Sequence[Path]], Cleared]
-"""``treat(original, others)`` gives the clean object or raises an outcome; ``others``: the arrival's other files."""
+"""``treat(original, others)`` clears an object or raises; ``others``: the arrival's other originals."""
 
 UNFINISHED_LIMIT = 3
 """Attempts on one instance that may end the process before a person must look."""

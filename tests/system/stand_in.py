@@ -1,0 +1,60 @@
+"""The ``gateway`` command with a treatment that only gives every UID a pseudonym: for tests of everything else.
+
+The series description tells it what to do: ``hold``, ``refuse``, ``defect``, ``kill`` (this process, at once) or
+``postpone`` (until the file named by STAND_IN_READY exists).
+"""
+
+import hashlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+from pydicom import dcmread
+
+from gateway import cli
+from gateway.errors import Held, Postponed, Refused
+from gateway.instance import Cleared, Evidence, PseudonymousUid
+from gateway.settings import Settings
+from gateway.stages import Treat
+
+
+def pseudonym(uid: str) -> str:
+    """The stand-in's pseudonymous UID."""
+    return f"2.25.{int.from_bytes(hashlib.sha256(uid.encode()).digest()[:15], 'big')}"
+
+
+def treat(original: Path, _others: Sequence[Path]) -> Cleared:
+    """Every UID replaced, nothing else."""
+    ds = dcmread(original)
+    wish = str(ds.get("SeriesDescription", ""))
+    if wish == "hold":
+        raise Held("similarity", "held because the test wants it")
+    if wish == "refuse":
+        raise Refused("sop-class", "refused because the test wants it")
+    if wish == "defect":
+        raise RuntimeError("Zweifelsfrei^Adelheid must not be seen")
+    if wish == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if wish == "postpone" and not Path(os.environ["STAND_IN_READY"]).exists():
+        raise Postponed("models", "the test wants it later")
+    for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+        setattr(ds, keyword, pseudonym(str(getattr(ds, keyword))))
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    out = BytesIO()
+    ds.save_as(out, enforce_file_format=True)
+    syntax = str(ds.file_meta.TransferSyntaxUID)
+    uid = PseudonymousUid(str(ds.SOPInstanceUID))
+    return Cleared(out.getvalue(), uid, str(ds.SOPClassUID), syntax, Evidence(frames=1, attempts=1))
+
+
+def build(_conf: Settings) -> Treat:
+    """In the place of the real one."""
+    return treat
+
+
+if __name__ == "__main__":
+    cli.build_treatment = build
+    sys.exit(cli.main())
