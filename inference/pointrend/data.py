@@ -30,6 +30,8 @@ class Mix:
         Share of scenes without a face: bare skin, and nothing at all.
     close_ups
         Share of the portraits' samples at 1.5–6×, in any turn.
+    faces
+        Share of the portraits' samples that show the face alone, mostly upright, as a second look does.
     healthy
         Share of portraits without a lesion.
     views
@@ -37,9 +39,29 @@ class Mix:
     """
 
     negatives: float = 0.12
-    close_ups: float = 0.55
+    close_ups: float = 0.5
+    faces: float = 0.3
     healthy: float = 0.22
     views: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Stance:
+    """Where a scene is seen from.
+
+    Attributes
+    ----------
+    zoom
+        How many times nearer than the whole picture.
+    turn
+        Degrees.
+    centre
+        What lies in the middle, x and y in pixels; without it, anywhere that the view overlaps the picture well.
+    """
+
+    zoom: float
+    turn: float
+    centre: tuple[float, float] | None = None
 
 
 class Samples:
@@ -82,20 +104,26 @@ class Samples:
         """Sample ``index``: uint8 RGB (S, S, 3) and labels (S, S)."""
         scene, portrait = self._scene(index // self.mix.views)
         rng = np.random.default_rng([self.seed, index, 1])
-        size = self.size_px(index)
-        if not portrait:
-            view = crop(scene, rng, size, zoom=float(rng.uniform(0.9, 2.2)), turn=float(rng.uniform(0, 360)))
-        elif rng.random() < self.mix.close_ups:
-            zoom = float(np.exp(rng.uniform(np.log(1.5), np.log(6.0))))
-            view = crop(
-                scene, rng, size, zoom=zoom, turn=float(rng.uniform(0, 360)), centre=_on_face(scene, rng)
-            )
-        else:
-            turn = rng.normal(0, 12) if rng.random() < 0.5 else rng.uniform(0, 360)
-            view = crop(
-                scene, rng, size, zoom=float(np.exp(rng.uniform(np.log(0.75), np.log(1.7)))), turn=float(turn)
-            )
+        view = crop(scene, rng, self.size_px(index), self._stance(scene, rng) if portrait else _anyhow(rng))
         return photograph(view.image, rng), view.labels
+
+    def _stance(self, scene: Scene, rng: Rng) -> Stance:
+        """Where a portrait is seen from."""
+        chance, anyhow = rng.random(), float(rng.uniform(0, 360))
+        if chance < self.mix.close_ups:
+            return Stance(float(np.exp(rng.uniform(np.log(1.5), np.log(6.0)))), anyhow, _on_face(scene, rng))
+        if chance < self.mix.close_ups + self.mix.faces:
+            ys, xs = np.nonzero(scene.labels)
+            side = np.sqrt(len(ys)) * rng.uniform(1.25, 2.2)
+            turn = float(rng.normal(0, 9)) if rng.random() < 0.8 else anyhow
+            centre = (xs.mean() + 0.08 * side * rng.normal(), ys.mean() + 0.08 * side * rng.normal())
+            return Stance(float(max(scene.labels.shape) / side), turn, centre)
+        turn = float(rng.normal(0, 12)) if rng.random() < 0.5 else anyhow
+        return Stance(float(np.exp(rng.uniform(np.log(0.75), np.log(1.7)))), turn)
+
+
+def _anyhow(rng: Rng) -> Stance:
+    return Stance(float(rng.uniform(0.9, 2.2)), float(rng.uniform(0, 360)))
 
 
 def _on_face(scene: Scene, rng: Rng) -> tuple[float, float]:
@@ -115,24 +143,16 @@ def _on_face(scene: Scene, rng: Rng) -> tuple[float, float]:
     return float(xs[pick] + jitter[0]), float(ys[pick] + jitter[1])
 
 
-def crop(  # noqa: PLR0913 - a view has a size, a distance, a turn and a centre
-    scene: Scene,
-    rng: Rng,
-    size: int,
-    *,
-    zoom: float,
-    turn: float,
-    centre: tuple[float, float] | None = None,
-) -> Scene:
-    """A square view (S, S) of a scene, ``zoom`` times nearer than the whole, turned by ``turn`` degrees.
+def crop(scene: Scene, rng: Rng, size: int, stance: Stance) -> Scene:
+    """A square view (S, S) of a scene, mirrored half of the time.
 
-    Without ``centre`` the view lies where it overlaps the picture well. Mirrored half of the time; what lies
-    outside of the picture is a flat colour, or the picture reflected.
+    What lies outside of the picture is a flat colour, or the picture reflected, or its edge repeated.
     """
     height, width = scene.labels.shape
-    side = max(height, width) / zoom
+    side = max(height, width) / stance.zoom
+    centre = stance.centre
     if centre is None:
-        slack = 0.12 * max(height, width) if zoom < 1.2 else max(0.0, (max(height, width) - side) / 2)
+        slack = 0.12 * max(height, width) if stance.zoom < 1.2 else max(0.0, (max(height, width) - side) / 2)
         centre = (
             width / 2 + float(rng.uniform(-slack, slack)),
             height / 2 + float(rng.uniform(-slack, slack)),
@@ -142,14 +162,13 @@ def crop(  # noqa: PLR0913 - a view has a size, a distance, a turn and a centre
         # Samples on a coarser grid would alias: halve first.
         half = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
         image, shrink = np.asarray(half, np.uint8), 0.5
-    radians = np.deg2rad(turn)
+    radians = np.deg2rad(stance.turn)
     mirror = -1.0 if rng.random() < 0.5 else 1.0
     step = side / size
     a, b = step * np.cos(radians), step * np.sin(radians)
     matrix = np.array([[a * mirror, -b, 0.0], [b * mirror, a, 0.0]])
     matrix[:, 2] = np.asarray(centre) - matrix[:, :2] @ np.array([size / 2, size / 2])
-    flat = rng.random() < 0.5
-    mode = cv2.BORDER_CONSTANT if flat else cv2.BORDER_REFLECT_101
+    mode = (cv2.BORDER_CONSTANT, cv2.BORDER_REFLECT_101, cv2.BORDER_REPLICATE)[int(rng.integers(3))]
     fill = FILL if rng.random() < 0.6 else tuple(int(v) for v in rng.integers(0, 256, 3))
     way = cv2.WARP_INVERSE_MAP
     seen = cv2.warpAffine(

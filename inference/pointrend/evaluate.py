@@ -15,20 +15,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.contract import CLASSES, DISEASES, Floats, Image, Segmenter
+from inference.contract import CLASSES, DISEASES, Face, Floats, Image, Segmenter
 from inference.pointrend import scenes
-from inference.pointrend.data import crop
-from inference.pointrend.letterbox import FILL, letterbox, unletterbox
+from inference.pointrend.data import Stance, crop
+from inference.pointrend.letterbox import letterbox, unletterbox
 from inference.pointrend.scenes import FEATURES, LESION, Scene
+from inference.regions import segment
 from inference.split import held_back
-
-MARGIN = 1.6
-"""Side of a face's crop, in lengths of the longer side of its box."""
 
 DILATION = 0.02
 """What *hide* grows by in the pipeline, as a share of a picture's width."""
 
-IDENTITY = tuple(CLASSES.index(name) for name in ("skin", "brow", "eye", "nose", "mouth"))
+IDENTITY = [CLASSES.index(name) for name in ("skin", "brow", "eye", "nose", "mouth")]
 
 Counts = NDArray[np.int64]
 
@@ -83,45 +81,6 @@ def probabilities(segmenter: Segmenter, image: Image) -> Floats:
     return unletterbox(segmenter.segment(square[None])[0], placed)
 
 
-def probabilities_of_crop(
-    segmenter: Segmenter, image: Image, matrix: Floats
-) -> tuple[Floats, NDArray[np.bool_]]:
-    """Class probabilities (C, H, W) seen through a square crop, and where the crop reaches (H, W).
-
-    ``matrix`` (2, 3) takes pixels of the crop (S, S) to pixels of the picture.
-    """
-    size, (height, width) = segmenter.size_px, image.shape[:2]
-    step = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-    source, shrink = image, 1.0
-    if step > 1.4:
-        shrink = 1.0 / step
-        source = np.asarray(
-            cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA), np.uint8
-        )
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    square = np.asarray(
-        cv2.warpAffine(source, matrix * shrink, (size, size), flags=flags, borderValue=FILL), np.uint8
-    )
-    values = segmenter.segment(square[None])[0]
-    back = [cv2.warpAffine(channel, matrix, (width, height), flags=cv2.INTER_LINEAR) for channel in values]
-    reach = cv2.warpAffine(np.ones((size, size), np.uint8), matrix, (width, height), flags=cv2.INTER_NEAREST)
-    return np.stack(back).astype(np.float32), reach > 0
-
-
-def upright_crop(box: Sequence[float], landmarks: NDArray[np.float64], size_px: int) -> Floats:
-    """Matrix (2, 3) from an upright square crop (S, S) around a face's box to the picture."""
-    eyes, mouth = landmarks[:2].mean(axis=0), landmarks[3:].mean(axis=0)
-    down = (mouth - eyes) / max(float(np.hypot(*(mouth - eyes))), 1e-6)
-    side = MARGIN * max(box[2] - box[0], box[3] - box[1])
-    step = side / size_px
-    centre = np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
-    right = np.array([down[1], -down[0]])
-    turn = np.stack([right, down], axis=1) * step
-    return np.concatenate([turn, (centre - turn @ np.full(2, size_px / 2))[:, None]], axis=1).astype(
-        np.float32
-    )
-
-
 def count(truth: NDArray[np.uint8], found: NDArray[np.uint8]) -> Counts:
     """Confusion counts (C, C): truth by rows, prediction by columns."""
     classes = len(CLASSES)
@@ -160,20 +119,18 @@ def examples(data: Path, limit: int | None = None) -> list[tuple[str, Scene, dic
 def portraits(
     segmenter: Segmenter, held: Sequence[tuple[str, Scene, dict[str, list[float]]]], seed: int = 7
 ) -> dict[str, Quality]:
-    """Quality on held-back portraits with lesions, whole, and with a second look at the upright face.
+    """Quality on held-back portraits with lesions: one look at the whole, and a second one at the upright face.
 
     Each portrait is seen healthy and with two diseases, so that every disease is met equally often.
     """
     whole: dict[str, Counts] = {}
     crops: dict[str, Counts] = {}
     for number, (_, scene, face) in enumerate(held):
-        landmarks = np.array(face["landmarks5"], np.float64)
+        found = Face(np.array(face["box"], np.float32), np.array(face["landmarks5"], np.float32), 1.0)
         for disease in ("none", DISEASES[number % 5], DISEASES[(number + 2) % 5]):
             shown = scene if disease == "none" else scenes.diseased(scene, disease, seed * 1000 + number)
             first = probabilities(segmenter, shown.image)
-            matrix = upright_crop(face["box"], landmarks, segmenter.size_px)
-            second, reach = probabilities_of_crop(segmenter, shown.image, matrix)
-            both = np.where(reach, second, first)
+            both = segment(shown.image, [found], segmenter).probabilities
             for tally, values in ((whole, first), (crops, both)):
                 joint = count(shown.labels, values.argmax(axis=0).astype(np.uint8))
                 tally[disease] = tally.get(disease, 0) + joint
@@ -188,8 +145,8 @@ def close_ups(
 ) -> CloseUps:
     """Random close-ups (2–5×, any turn, half of them diseased) of held-back portraits, centred on the face.
 
-    A pixel of brow, eye, nose or mouth counts as covered where the union of identity classes, dilated by
-    :data:`DILATION`, holds it; a lesion that is kept is not asked for.
+    A pixel of brow, eye, nose or mouth counts as covered where the identity classes are together more
+    likely than not, dilated by :data:`DILATION`; a lesion that is kept is not asked for.
     """
     rng = np.random.default_rng(seed)
     size, parts = segmenter.size_px, list(FEATURES.items())
@@ -203,10 +160,9 @@ def close_ups(
         ys, xs = np.nonzero(scene.labels)
         pick = int(rng.integers(len(ys)))
         centre = (float(xs[pick]), float(ys[pick]))
-        zoom, turn = float(rng.uniform(2.0, 5.0)), float(rng.uniform(0, 360))
-        view = crop(scene, rng, size, zoom=zoom, turn=turn, centre=centre)
-        found = segmenter.segment(view.image[None])[0].argmax(axis=0)
-        hide = np.isin(found, IDENTITY).astype(np.uint8)
+        stance = Stance(float(rng.uniform(2.0, 5.0)), float(rng.uniform(0, 360)), centre)
+        view = crop(scene, rng, size, stance)
+        hide = (segmenter.segment(view.image[None])[0, IDENTITY].sum(axis=0) > 0.5).astype(np.uint8)
         grown = cv2.dilate(hide, kernel)
         worst = 1.0
         for index, (_, label) in enumerate(parts):
@@ -260,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--close-ups", type=int, default=200, help="number of close-ups")
     given = parser.parse_args(argv)
     cv2.setNumThreads(1)
-    segmenter = PointRendSegmenter.load(given.bundle)
+    segmenter = PointRendSegmenter(given.bundle)
     held = examples(given.data, given.limit)
     began = time.monotonic()
     figures = {name: asdict(value) for name, value in portraits(segmenter, held).items()}

@@ -19,47 +19,36 @@ class PointRendSegmenter:
 
     Parameters
     ----------
-    model
-        A network with its weights.
+    folder
+        Holds ``config.yaml`` and ``model.safetensors``, or detectron2's ``model_final.pth``.
     classes
-        Names of its channels, in order.
+        Names of the model's channels, in order.
     size_px
         S, a multiple of 32.
 
     Raises
     ------
     ConfigError
-        The number of classes or the size does not fit the model.
+        The configuration is missing, describes another model, or does not fit ``classes`` or ``size_px``.
+    WeightsError
+        The weights are missing or do not fit the configuration.
     """
 
-    def __init__(self, model: PointRend, classes: tuple[str, ...] = CLASSES, size_px: int = SIZE_PX) -> None:
+    def __init__(self, folder: Path, classes: tuple[str, ...] = CLASSES, size_px: int = SIZE_PX) -> None:
+        model = PointRend(PointRendConfig.from_yaml(folder / "config.yaml"))
+        present = [
+            folder / name for name in ("model.safetensors", "model_final.pth") if (folder / name).is_file()
+        ]
+        if not present:
+            raise WeightsError(f"{folder.name} holds neither model.safetensors nor model_final.pth")
         if len(classes) != model.config.classes:
             raise ConfigError(f"the model has {model.config.classes} classes, {len(classes)} are named")
         if size_px <= 0 or size_px % 32:
             raise ConfigError(f"size {size_px} is not a multiple of 32")
+        load_weights(model, present[0])
         self._model = channels_last(model).eval()
         self._classes = classes
         self._size_px = size_px
-
-    @classmethod
-    def load(
-        cls, folder: Path, classes: tuple[str, ...] = CLASSES, size_px: int = SIZE_PX
-    ) -> "PointRendSegmenter":
-        """Loads ``config.yaml`` with ``model.safetensors``, or detectron2's ``model_final.pth``.
-
-        Raises
-        ------
-        ConfigError
-            The configuration is missing or describes another model.
-        WeightsError
-            The weights are missing or do not fit.
-        """
-        model = PointRend(PointRendConfig.from_yaml(folder / "config.yaml"))
-        for name in ("model.safetensors", "model_final.pth"):
-            if (folder / name).is_file():
-                load_weights(model, folder / name)
-                return cls(model, classes, size_px)
-        raise WeightsError(f"{folder.name} holds neither model.safetensors nor model_final.pth")
 
     @property
     def classes(self) -> tuple[str, ...]:

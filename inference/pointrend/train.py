@@ -30,15 +30,15 @@ class Recipe:
     """What decides a run's result, besides the data; the keys of ``conf/training/segment.toml``."""
 
     seed: int = 1
-    batch: int = 16
-    steps: int = 2500
-    peak_rate: float = 2e-3
+    batch: int = 8
+    steps: int = 3200
+    peak_rate: float = 1.5e-3
     weight_decay: float = 0.02
     ema: float = 0.998
-    small_px: int = 128
-    small_share: float = 0.4
+    small_px: int = 192
+    small_share: float = 0.5
     size_px: int = 256
-    class_weights: tuple[float, ...] = (1.0, 1.0, 2.5, 3.0, 2.0, 2.0, 1.3)
+    class_weights: tuple[float, ...] = (1.0, 1.1, 1.5, 1.7, 1.3, 1.3, 1.1)
     checkpoint_every: int = 200
     threads: int = 1
     workers: int = 1
@@ -87,7 +87,7 @@ class Training:
             {"params": decayed, "weight_decay": recipe.weight_decay},
             {"params": plain, "weight_decay": 0.0},
         ]
-        self.optimiser = torch.optim.AdamW(groups, lr=recipe.peak_rate)
+        self.optimiser = torch.optim.AdamW(groups, lr=recipe.peak_rate, fused=True)
         self.class_weights = torch.tensor(recipe.class_weights)
         self.done = 0
 

@@ -60,3 +60,4 @@ def write_weights(model: PointRend, path: Path, *, half: bool = True) -> None:
         for name, t in model.state_dict().items()
     }
     save_file(state, path)
+    path.chmod(0o644)

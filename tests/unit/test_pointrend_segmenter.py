@@ -1,11 +1,11 @@
 """The segmenter of a bundle: letterbox there and back, probabilities, refusals, and the shipped figures."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,12 +14,22 @@ from inference.pointrend.config import ConfigError, PointRendConfig
 from inference.pointrend.letterbox import FILL, letterbox, unletterbox
 from inference.pointrend.model import PointRend
 from inference.pointrend.segmenter import PointRendSegmenter
-from inference.pointrend.weights import WeightsError
+from inference.pointrend.weights import WeightsError, write_weights
 
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "bundles/nano/segmenter"
-NANO = PointRendConfig.from_yaml(ROOT / "conf/pointrend/nano.yaml")
-TINY = replace(NANO, stem_channels=8, res2_channels=8, fpn_channels=16, head_channels=32, fc_dim=16)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle's segmenter with a very small random network."""
+    folder = tmp_path_factory.mktemp("segmenter")
+    content = yaml.safe_load((ROOT / "conf/pointrend/nano.yaml").read_text())
+    content["MODEL"]["RESNETS"].update(STEM_OUT_CHANNELS=8, RES2_OUT_CHANNELS=8)
+    (folder / "config.yaml").write_text(yaml.safe_dump(content))
+    torch.manual_seed(0)
+    write_weights(PointRend(PointRendConfig.from_yaml(folder / "config.yaml")), folder / "model.safetensors")
+    return folder
 
 
 @given(height=st.integers(1, 700), width=st.integers(1, 700), size=st.sampled_from([32, 64, 256]))
@@ -55,9 +65,8 @@ def test_an_empty_picture_is_refused() -> None:
         letterbox(np.zeros((0, 5, 3), np.uint8), 256)
 
 
-def test_probabilities_sum_to_one_and_do_not_depend_on_the_batch() -> None:
-    torch.manual_seed(0)
-    segmenter = PointRendSegmenter(PointRend(TINY), size_px=64)
+def test_probabilities_sum_to_one_and_do_not_depend_on_the_batch(tiny: Path) -> None:
+    segmenter = PointRendSegmenter(tiny, size_px=64)
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
     found = segmenter.segment(images)
     assert found.shape == (3, len(CLASSES), 64, 64)
@@ -75,30 +84,30 @@ def test_probabilities_sum_to_one_and_do_not_depend_on_the_batch() -> None:
         np.zeros((1, 3, 64, 64), np.uint8),
     ],
 )
-def test_anything_but_square_rgb_is_refused(images: np.ndarray) -> None:
-    segmenter = PointRendSegmenter(PointRend(TINY), size_px=64)
+def test_anything_but_square_rgb_is_refused(tiny: Path, images: np.ndarray) -> None:
+    segmenter = PointRendSegmenter(tiny, size_px=64)
     with pytest.raises(ValueError, match="images must be uint8"):
         segmenter.segment(images)
 
 
-def test_classes_and_size_that_do_not_fit_the_model_are_refused() -> None:
+def test_classes_and_size_that_do_not_fit_the_model_are_refused(tiny: Path) -> None:
     with pytest.raises(ConfigError, match="classes"):
-        PointRendSegmenter(PointRend(TINY), classes=("background", "skin"))
+        PointRendSegmenter(tiny, classes=("background", "skin"))
     with pytest.raises(ConfigError, match="multiple of 32"):
-        PointRendSegmenter(PointRend(TINY), size_px=100)
+        PointRendSegmenter(tiny, size_px=100)
 
 
 def test_a_folder_without_weights_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text((ROOT / "conf/pointrend/nano.yaml").read_text())
     with pytest.raises(WeightsError, match="neither"):
-        PointRendSegmenter.load(tmp_path)
+        PointRendSegmenter(tmp_path)
 
 
 @pytest.mark.models
 def test_the_shipped_segmenter_finds_lesions_and_features_of_people_it_never_saw(shared: Path) -> None:
     from inference.pointrend import evaluate
 
-    segmenter = PointRendSegmenter.load(BUNDLE)
+    segmenter = PointRendSegmenter(BUNDLE)
     held = evaluate.examples(shared / "data/portraits", limit=8)
     figures = evaluate.portraits(segmenter, held)
     assert figures["face crop"].iou["lesion"] >= 0.6

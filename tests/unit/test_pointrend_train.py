@@ -12,7 +12,7 @@ from inference.contract import CLASSES, DISEASES
 from inference.phantom import skin_patch
 from inference.pointrend import scenes
 from inference.pointrend.config import PointRendConfig
-from inference.pointrend.data import Mix, Samples, crop, photograph
+from inference.pointrend.data import Mix, Samples, Stance, crop, photograph
 from inference.pointrend.losses import uncertain_points
 from inference.pointrend.model import sample_points, uncertainty
 from inference.pointrend.train import Recipe, Training, batches, main, train
@@ -183,8 +183,8 @@ def test_a_crop_moves_picture_and_labels_together() -> None:
     marked = scenes.Scene(np.repeat(scene.labels[..., None] * np.uint8(40), 3, axis=2), scene.labels)
     rng = np.random.default_rng(4)
     for _ in range(20):
-        zoom, turn = float(rng.uniform(0.8, 5)), float(rng.uniform(0, 360))
-        seen = crop(marked, rng, 96, zoom=zoom, turn=turn)
+        stance = Stance(float(rng.uniform(0.8, 5)), float(rng.uniform(0, 360)))
+        seen = crop(marked, rng, 96, stance)
         inside = cv2.erode((seen.labels == 1).astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
         if inside.any():
             assert np.median(seen.image[inside]) == 40
