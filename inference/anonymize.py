@@ -196,7 +196,7 @@ def _span_px(faces: Sequence[Face], scale: float, seen: Mask) -> float:
     """The span in working pixels: of the largest face, else guessed from the features seen, else from the side."""
     lengths = [float(np.hypot(*(f.landmarks[3:].mean(0) - f.landmarks[:2].mean(0)))) * scale for f in faces]
     if lengths:
-        return max(lengths)
+        return float(max(lengths))
     if seen.any():
         # A feature covers roughly a fifth of a span² on a face seen from the front.
         count, _, stats, _ = cv2.connectedComponentsWithStats(seen.astype(np.uint8))
@@ -281,8 +281,8 @@ def _spread(values: Floats, weight: Floats) -> Floats:
     height, width = values.shape[:2]
     size = ((width + 1) // 2, (height + 1) // 2)
     small_weight = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
-    small_values = cv2.resize(values * weight[..., None], size, interpolation=cv2.INTER_AREA)
-    small_values /= np.maximum(small_weight, 1e-6)[..., None]
-    coarse = _spread(small_values, np.minimum(small_weight * 4, 1))
+    summed = cv2.resize(values * weight[..., None], size, interpolation=cv2.INTER_AREA)
+    means = np.asarray(summed / np.maximum(small_weight, 1e-6)[..., None], np.float32)
+    coarse = _spread(means, np.asarray(np.minimum(small_weight * 4, 1), np.float32))
     back = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(values * weight[..., None] + back * (1 - weight[..., None]), np.float32)

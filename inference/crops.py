@@ -48,7 +48,7 @@ class Crop:
         soft = self._warp(mask.astype(np.uint8) * 255, cv2.BORDER_CONSTANT)
         return np.asarray(cv2.dilate(soft, np.ones((3, 3), np.uint8)) > 0)
 
-    def put(self, crop: Image, height: int, width: int) -> tuple[NDArray[np.float32], slice, slice]:
+    def put(self, crop: Image | Floats, height: int, width: int) -> tuple[NDArray[np.float32], slice, slice]:
         """The crop (S, S, 3) resized back: float32 RGB of the part of the image it covers, and where that is."""
         corners = self.to_image(np.array([[-0.5, -0.5], [self.size_px - 0.5, -0.5], [-0.5, self.size_px - 0.5],
                                           [self.size_px - 0.5, self.size_px - 0.5]]))  # fmt: skip
@@ -63,7 +63,7 @@ class Crop:
             flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        return patch, slice(int(y0), int(y1)), slice(int(x0), int(x1))
+        return np.asarray(patch, np.float32), slice(int(y0), int(y1)), slice(int(x0), int(x1))
 
     def to_image(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Points (N, 2) of the crop in image coordinates."""
@@ -77,9 +77,8 @@ class Crop:
         if factor > 1:
             height, width = array.shape[:2]
             padded = cv2.copyMakeBorder(array, 0, -height % factor, 0, -width % factor, border, value=255)
-            array = cv2.resize(
-                padded, (padded.shape[1] // factor, padded.shape[0] // factor), interpolation=cv2.INTER_AREA
-            )
+            size = (padded.shape[1] // factor, padded.shape[0] // factor)
+            array = np.asarray(cv2.resize(padded, size, interpolation=cv2.INTER_AREA), np.uint8)
             offset = (factor - 1) / 2
             matrix = np.concatenate(
                 [matrix[:, :2] * factor, matrix[:, 2:] + matrix[:, :2] @ np.full((2, 1), offset)], axis=1

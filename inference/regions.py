@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from inference.contract import Face, Floats, Image, Mask, Segmenter
 from inference.crops import Crop, face_crop, spans
+from inference.pointrend.letterbox import letterbox, unletterbox
 
 WORK_PX = 1024
 FACE_SEGMENT_SPANS = 3.6
@@ -42,11 +43,6 @@ class Regions:
         return np.asarray(self.probabilities[[self.classes.index(name) for name in names]].sum(0))
 
 
-def working_scale(height: int, width: int) -> float:
-    """Working pixels per native pixel."""
-    return min(1.0, WORK_PX / max(height, width))
-
-
 def segment(image: Image, faces: Sequence[Face], segmenter: Segmenter, *, mirrored: bool = False) -> Regions:
     """Segment a picture, uint8 RGB (H, W, 3), as a whole and once more around every face.
 
@@ -57,27 +53,33 @@ def segment(image: Image, faces: Sequence[Face], segmenter: Segmenter, *, mirror
     inference.contract.Unavailable
         The segmenter cannot answer now.
     """
-    scale = working_scale(*image.shape[:2])
-    small = image if scale == 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    scale = min(1.0, WORK_PX / max(image.shape[:2]))
+    small = image
+    if scale < 1:
+        shrunk = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        small = np.asarray(shrunk, np.uint8)
+    if mirrored:
+        small = np.ascontiguousarray(small[:, ::-1])
+        faces = [_mirrored(face, image.shape[1]) for face in faces]
     height, width = small.shape[:2]
     size = segmenter.size_px
-    crops = [_whole(height, width, size)]
-    for face in faces:
-        crops.append(face_crop(face.landmarks * scale, size, side_spans=FACE_SEGMENT_SPANS))
-    views = np.stack([_view(small, crop, first=index == 0) for index, crop in enumerate(crops)])
-    if mirrored:
-        views = np.ascontiguousarray(views[:, :, ::-1])
-    answers = segmenter.segment(views)
-    if mirrored:
-        answers = answers[..., ::-1]
-    whole = _back(answers[0], crops[0], height, width)
-    near = whole
-    if len(crops) > 1:
-        near = whole.copy()
-        for crop, answer in zip(crops[1:], answers[1:], strict=True):
-            inside = _back(np.ones((1, size, size), np.float32), crop, height, width)[0] > 0.99
-            near[:, inside] = _back(answer, crop, height, width)[:, inside]
-    return Regions(_cautious(near, whole, segmenter.classes), segmenter.classes, scale)
+    square, placed = letterbox(small, size)
+    crops = [face_crop(face.landmarks * scale, size, side_spans=FACE_SEGMENT_SPANS) for face in faces]
+    answers = segmenter.segment(np.stack([square, *(crop.take(small) for crop in crops)]))
+    whole = unletterbox(answers[0], placed)
+    near = whole.copy()
+    for crop, answer in zip(crops, answers[1:], strict=True):
+        inside = _back(np.ones((1, size, size), np.float32), crop, height, width)[0] > 0.99
+        near[:, inside] = _back(answer, crop, height, width)[:, inside]
+    merged = _cautious(near, whole, segmenter.classes)
+    return Regions(merged[..., ::-1] if mirrored else merged, segmenter.classes, scale)
+
+
+def _mirrored(face: Face, width: int) -> Face:
+    points = face.landmarks[[1, 0, 2, 4, 3]].copy()
+    points[:, 0] = width - 1 - points[:, 0]
+    x0, y0, x1, y1 = face.box
+    return Face(np.array([width - 1 - x1, y0, width - 1 - x0, y1], np.float32), points, face.score)
 
 
 def _cautious(near: Floats, whole: Floats, classes: tuple[str, ...]) -> Floats:
@@ -91,21 +93,6 @@ def _cautious(near: Floats, whole: Floats, classes: tuple[str, ...]) -> Floats:
     total = share.sum(0)
     merged += share / np.maximum(total, 1e-6) * surprise
     return merged
-
-
-def _whole(height: int, width: int, size: int) -> Crop:
-    scale = size / max(height, width)
-    # Pixel centres: crop = scale * (image + 0.5) - 0.5; the picture lies in the upper left, the rest is padding.
-    return Crop(np.array([[scale, 0, scale / 2 - 0.5], [0, scale, scale / 2 - 0.5]]), size)
-
-
-def _view(image: Image, crop: Crop, *, first: bool) -> Image:
-    view = crop.take(image)
-    if first:
-        height, width = (int(round(side * crop.scale)) for side in image.shape[:2])
-        view[height:] = 0
-        view[:, width:] = 0
-    return view
 
 
 def _back(answer: Floats, crop: Crop, height: int, width: int) -> Floats:

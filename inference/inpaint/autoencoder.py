@@ -7,6 +7,7 @@ sharp features from what a diffusion model gives it. Shape letters: N batch, S c
 
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from inference.inpaint.data import Portraits, Sample, samples
 from inference.inpaint.progress import Meter, load_state, save_state
 
 Stage = Literal["both", "decoder"]
+SAVE_EVERY_S = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class PatchCritic(nn.Module):
             nn.Sequential(
                 nn.utils.parametrizations.spectral_norm(nn.Conv2d(a, b, 4, 2, 1)), nn.LeakyReLU(0.2)
             )
-            for a, b in zip(sizes, sizes[1:], strict=False)
+            for a, b in pairwise(sizes)
         )
         self.head = nn.utils.parametrizations.spectral_norm(nn.Conv2d(sizes[-1], 1, 3, 1, 1))
 
@@ -91,10 +93,96 @@ def _pyramid_difference(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
     return total + ((a - b).abs() * weight).mean()
 
 
-def _batch(portraits: Portraits, step: int, config: AutoencoderTraining, size_px: int) -> list[Sample]:
-    draw = np.random.default_rng([config.seed, step])
-    order = draw.integers(len(portraits.labels), size=config.batch)
-    return list(samples(portraits, order.tolist(), size_px, config.seed * 1_000_003 + step))
+class _Learner:
+    """The autoencoder, its critic, their optimisers, and the moving average that is shipped."""
+
+    def __init__(self, model: AutoencoderKL, config: AutoencoderTraining, stage: Stage) -> None:
+        self.config, self.stage = config, stage
+        self.model = model.to(memory_format=torch.channels_last)
+        if stage == "decoder":
+            model.encoder.requires_grad_(False)
+            model.quant_conv.requires_grad_(False)
+        self.learned = [p for p in model.parameters() if p.requires_grad]
+        self.critic = PatchCritic()
+        rate = config.learning_rate
+        self.optimiser = torch.optim.AdamW(self.learned, lr=rate, betas=(0.9, 0.99), weight_decay=0.0)
+        self.critic_optimiser = torch.optim.AdamW(self.critic.parameters(), lr=rate / 2, betas=(0.5, 0.99))
+        self.average = [p.detach().clone() for p in self.learned]
+
+    def load(self, file: Path) -> int:
+        """Take up the state in ``file``; the step to go on with, 0 without a state."""
+        state = load_state(file)
+        if state is None:
+            return 0
+        for name in ("model", "critic", "optimiser", "critic_optimiser"):
+            getattr(self, name).load_state_dict(state[name])
+        self.average = state["average"]
+        return int(state["step"])
+
+    def store(self, file: Path, step: int, folder: Path) -> None:
+        """Keep the state in ``file`` and write the averaged autoencoder to ``folder``."""
+        parts = ("model", "critic", "optimiser", "critic_optimiser")
+        state: dict[str, Any] = {name: getattr(self, name).state_dict() for name in parts}
+        save_state(file, state | {"average": self.average, "step": step})
+        current = [p.detach().clone() for p in self.learned]
+        self._take(self.average)
+        self.model.save_pretrained(folder)
+        self._take(current)
+
+    def _take(self, values: list[Tensor]) -> None:
+        for parameter, value in zip(self.learned, values, strict=True):
+            parameter.data.copy_(value)
+
+    def learn(self, drawn: list[Sample], step: int) -> dict[str, float]:
+        """One step of both sides; the losses, by name."""
+        target = to_tensor(np.stack([s.image for s in drawn])).contiguous(memory_format=torch.channels_last)
+        weight = 1 + 4 * torch.from_numpy(np.stack([s.features for s in drawn])).float()[:, None]
+        if self.stage == "both":
+            # The encoder must also read pictures with the face blanked: those are what the UNet is given.
+            blank = torch.from_numpy(np.stack([s.hide for s in drawn]))[:, None]
+            target = target * ~(blank & (torch.rand(len(drawn), 1, 1, 1) < 0.15))
+        latents, divergence = self._latents(target)
+        painted = self.model.decode(latents).sample
+        difference = _pyramid_difference(painted, target, weight)
+        loss = difference + 1e-4 * divergence
+        adversarial = self.stage == "decoder" or step >= self.config.adversarial_from
+        if adversarial:
+            judged, seen = self.critic(painted)
+            with torch.no_grad():
+                _, known = self.critic(target)
+            matching = torch.stack([F.l1_loss(a, b) for a, b in zip(seen, known, strict=True)]).sum()
+            loss = loss + self.config.adversarial_weight * (-judged.mean() + 4 * matching)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.config.learning_rate * min(1.0, (step + 1) / 200)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.learned, 1.0)
+        self.optimiser.step()
+        losses = {"difference": difference.item(), "kl": float(divergence)}
+        if adversarial:
+            losses["critic"] = self._judge(target, painted.detach())
+        for mean, parameter in zip(self.average, self.learned, strict=True):
+            mean.lerp_(parameter.detach(), 0.002 if step > 1000 else 0.01)
+        return losses
+
+    def _latents(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        if self.stage == "both":
+            posterior = self.model.encode(target).latent_dist
+            latents = posterior.sample()
+            return latents, posterior.kl().mean() / latents[0].numel()
+        with torch.no_grad():
+            latents = self.model.encode(target).latent_dist.mode()
+            spread = latents.std() * self.config.latent_noise * torch.rand(len(target), 1, 1, 1)
+            return latents + torch.randn_like(latents) * spread, target.new_zeros(())
+
+    def _judge(self, target: Tensor, painted: Tensor) -> float:
+        real, _ = self.critic(target)
+        fake, _ = self.critic(painted)
+        loss = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+        self.critic_optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.critic_optimiser.step()
+        return float(loss)
 
 
 def train_autoencoder(
@@ -107,94 +195,21 @@ def train_autoencoder(
     """Train (or go on training) the autoencoder and save it as ``out/vae``; the state is in ``out/<stage>.pt``."""
     torch.manual_seed(config.seed)
     model = model or build_autoencoder()
-    model.to(memory_format=torch.channels_last)
     size_px = int(model.config["sample_size"])
-    critic = PatchCritic()
-    if stage == "decoder":
-        model.encoder.requires_grad_(False)
-        model.quant_conv.requires_grad_(False)
-    learned = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(learned, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
-    critic_optimiser = torch.optim.AdamW(critic.parameters(), lr=config.learning_rate / 2, betas=(0.5, 0.99))
-    average = [p.detach().clone() for p in learned]
-    first = 0
-    state = load_state(out / f"{stage}.pt")
-    if state is not None:
-        model.load_state_dict(state["model"])
-        critic.load_state_dict(state["critic"])
-        optimiser.load_state_dict(state["optimiser"])
-        critic_optimiser.load_state_dict(state["critic_optimiser"])
-        average, first = state["average"], state["step"]
-
-    def store(step: int) -> None:
-        save_state(
-            out / f"{stage}.pt",
-            {
-                "model": model.state_dict(), "critic": critic.state_dict(), "optimiser": optimiser.state_dict(),
-                "critic_optimiser": critic_optimiser.state_dict(), "average": average, "step": step,
-            },
-        )  # fmt: skip
-        current = [p.detach().clone() for p in learned]
-        for parameter, mean in zip(learned, average, strict=True):
-            parameter.data.copy_(mean)
-        model.save_pretrained(out / "vae")
-        for parameter, value in zip(learned, current, strict=True):
-            parameter.data.copy_(value)
-
+    learner = _Learner(model, config, stage)
+    first = learner.load(out / f"{stage}.pt")
     meter = Meter(f"autoencoder ({stage})", first, config.steps)
     began = saved = time.monotonic()
-    step = first
+    done = first
     for step in meter.steps():
-        spent = config.seconds and time.monotonic() - began > config.seconds
-        if spent:
+        if config.seconds and time.monotonic() - began > config.seconds:
             break
-        rate = config.learning_rate * min(1.0, (step + 1) / 200)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        drawn = _batch(portraits, step, config, size_px)
-        target = to_tensor(np.stack([s.image for s in drawn])).contiguous(memory_format=torch.channels_last)
-        weight = 1 + 4 * torch.from_numpy(np.stack([s.features for s in drawn])).float()[:, None]
-        if stage == "both":
-            blank = torch.from_numpy(np.stack([s.hide for s in drawn]))[:, None] & (
-                torch.rand(len(drawn), 1, 1, 1) < 0.15
-            )
-            target = target * ~blank  # the encoder must also read pictures with the face blanked
-            posterior = model.encode(target).latent_dist
-            latents = posterior.sample()
-            divergence = posterior.kl().mean() / latents[0].numel()
-        else:
-            with torch.no_grad():
-                latents = model.encode(target).latent_dist.mode()
-                spread = latents.std() * config.latent_noise * torch.rand(len(drawn), 1, 1, 1)
-                latents = latents + torch.randn_like(latents) * spread
-            divergence = target.new_zeros(())
-        painted = model.decode(latents).sample
-        difference = _pyramid_difference(painted, target, weight)
-        loss = difference + 1e-4 * divergence
-        adversarial = stage == "decoder" or step >= config.adversarial_from
-        if adversarial:
-            judged, seen = critic(painted)
-            with torch.no_grad():
-                _, known = critic(target)
-            matching = torch.stack([F.l1_loss(a, b) for a, b in zip(seen, known, strict=True)]).sum()
-            loss = loss + config.adversarial_weight * (-judged.mean() + 4 * matching)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(learned, 1.0)
-        optimiser.step()
-        if adversarial:
-            real, _ = critic(target)
-            fake, _ = critic(painted.detach())
-            telling = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
-            critic_optimiser.zero_grad(set_to_none=True)
-            telling.backward()
-            critic_optimiser.step()
-            meter.note(critic=telling.item())
-        for mean, parameter in zip(average, learned, strict=True):
-            mean.lerp_(parameter.detach(), 0.001 if step > 2000 else 0.01)
-        meter.note(difference=difference.item(), kl=divergence.item())
-        if time.monotonic() - saved > 120:
-            store(step + 1)
+        order = np.random.default_rng([config.seed, step]).integers(len(portraits.labels), size=config.batch)
+        drawn = samples(portraits, order.tolist(), size_px, config.seed * 1_000_003 + step)
+        meter.note(**learner.learn(list(drawn), step))
+        done = step + 1
+        if time.monotonic() - saved > SAVE_EVERY_S:
+            learner.store(out / f"{stage}.pt", done, out / "vae")
             saved = time.monotonic()
-    store(step + 1)
+    learner.store(out / f"{stage}.pt", done, out / "vae")
     return model

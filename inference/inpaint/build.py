@@ -4,6 +4,7 @@ Same classes and same roles as Stable Diffusion 2 inpainting, at a hundredth of 
 loads, serves or fine-tunes the one works on the other.
 """
 
+import json
 from pathlib import Path
 
 import torch
@@ -14,7 +15,6 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from inference.contract import DISEASES
@@ -23,9 +23,10 @@ from inference.inpaint.data import TONES
 TEXT_TOKENS = 24
 TEXT_WIDTH = 64
 _WORDS = (
-    "a an the of in on with and without no showing clinical photograph photo picture portrait face skin person man woman "
-    "old young older younger child adult male female smiling neutral beard glasses hair healthy normal severe mild moderate "
-    "cheek forehead chin nose mouth eyes lesion lesions plaque plaques erythema papule papules pustule scale red"
+    "a an the of in on with and without no showing clinical photograph photo picture portrait face skin person "
+    "man woman old young older younger child adult male female smiling neutral beard glasses hair healthy normal "
+    "severe mild moderate cheek forehead chin nose mouth eyes lesion lesions plaque plaques "
+    "erythema papule papules pustule scale red"
 )
 
 
@@ -45,8 +46,6 @@ def build_tokenizer() -> CLIPTokenizer:
         show_progress=False,
     )
     raw.train_from_iterator([words] * 4, trainer)
-    import json
-
     trained = json.loads(raw.to_str())["model"]
     merges = [tuple(pair) if isinstance(pair, list) else tuple(pair.split(" ")) for pair in trained["merges"]]
     return CLIPTokenizer(vocab=trained["vocab"], merges=merges, model_max_length=TEXT_TOKENS)
@@ -111,19 +110,17 @@ def save_pipeline(
     tokenizer: CLIPTokenizer,
 ) -> None:
     """Write the parts as a diffusers pipeline folder, weights in half precision."""
-    parts: list[nn.Module] = [vae, unet, text]
-    copies = [
-        type(part).from_config(part.config) if part is not text else CLIPTextModel(text.config)
-        for part in parts
-    ]
-    for part, copy in zip(parts, copies, strict=True):
+    vae_copy = AutoencoderKL.from_config(vae.config)
+    unet_copy = UNet2DConditionModel.from_config(unet.config)
+    text_copy = CLIPTextModel(text.config)
+    for part, copy in ((vae, vae_copy), (unet, unet_copy), (text, text_copy)):
         copy.load_state_dict(part.state_dict())
         copy.to(torch.float16)
     pipeline = StableDiffusionInpaintPipeline(
-        vae=copies[0],
-        text_encoder=copies[2],
+        vae=vae_copy,
+        text_encoder=text_copy,
         tokenizer=tokenizer,
-        unet=copies[1],
+        unet=unet_copy,
         scheduler=build_scheduler(),
         safety_checker=None,
         feature_extractor=None,

@@ -61,8 +61,8 @@ def load_portraits(
     chosen = [face for face in faces if (face["name"] in behind) == held]
     images, lesions, labels, diseases, tones = [], [], [], [], []
     for index, face in enumerate(chosen):
-        picture = cv2.cvtColor(cv2.imread(str(folder / "images" / f"{face['name']}.jpg")), cv2.COLOR_BGR2RGB)
-        label = cv2.imread(str(folder / "labels" / f"{face['name']}.png"), cv2.IMREAD_GRAYSCALE)
+        picture = read_image(folder / "images" / f"{face['name']}.jpg")
+        label = read_image(folder / "labels" / f"{face['name']}.png")[..., 0]
         crop = face_crop(np.array(face["landmarks5"], np.float32), STORE_PX, side_spans=STORE_SPANS)
         plain = crop.take(picture)
         near = cv2.warpAffine(label, crop.matrix, (STORE_PX, STORE_PX), flags=cv2.INTER_NEAREST)
@@ -89,12 +89,26 @@ def load_portraits(
     )
 
 
+def read_image(file: Path) -> Image:
+    """A picture file as uint8 RGB (H, W, 3); grey ones have three equal channels.
+
+    Raises
+    ------
+    FileNotFoundError
+        The file is missing or is no picture.
+    """
+    bgr = cv2.imread(str(file), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise FileNotFoundError(f"{file} is missing or is no picture.")
+    return np.ascontiguousarray(bgr[..., ::-1], np.uint8)
+
+
 def tone_of(image: Image, skin: Mask) -> int:
     """Index into :data:`TONES` by the individual typology angle of the median skin colour (Chardon 1991)."""
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[skin]
     lightness, _, yellow = np.median(lab, axis=0) if len(lab) else (60.0, 0.0, 15.0)
     angle = np.degrees(np.arctan2(lightness - 50, max(float(yellow), 1e-3)))
-    return int(0 if angle > 28 else 1 if angle > -10 else 2)
+    return 0 if angle > 28 else 1 if angle > -10 else 2
 
 
 def prompt_for(disease: int, tone: int, draw: np.random.Generator) -> str:
@@ -129,22 +143,18 @@ def draw_sample(portraits: Portraits, index: int, size_px: int, draw: np.random.
     variant = int(draw.integers(variants)) if draw.random() < 0.6 else 0
     image, label = portraits.images[index, variant], portraits.labels[index]
     lesion = portraits.lesions[index, variant]
-    side = FACE_SIDE_SPANS / STORE_SPANS * STORE_PX * float(np.exp(draw.uniform(-0.03, 0.16)))
-    angle = float(draw.normal(0, 4)) if draw.random() < 0.8 else float(draw.uniform(-20, 20))
-    centre = np.array([STORE_PX / 2, STORE_PX / 2]) + draw.uniform(-0.03, 0.03, 2) * STORE_PX
-    frame = cv2.getRotationMatrix2D((float(centre[0]), float(centre[1])), angle, size_px / side)
-    frame[:, 2] += size_px / 2 - centre
+    frame = _frame(size_px, draw)
     if draw.random() < 0.5:
         mirror = np.array([[-1.0, 0.0, size_px - 1.0], [0.0, 1.0, 0.0]])
         frame = np.concatenate(
             [mirror[:, :2] @ frame[:, :2], (mirror[:, :2] @ frame[:, 2:]) + mirror[:, 2:]], 1
         )
     area = (size_px, size_px)
-    picture = cv2.warpAffine(image, frame, area, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
+    warped = cv2.warpAffine(image, frame, area, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
     regions = cv2.warpAffine(label, frame, area, flags=cv2.INTER_NEAREST)
     spots = cv2.warpAffine(lesion.astype(np.uint8), frame, area, flags=cv2.INTER_NEAREST) > 0
-    picture = _tint(picture, draw)
-    grown = int(round(size_px * draw.uniform(0.005, 0.035)))
+    picture = _tint(np.asarray(warped, np.uint8), draw)
+    grown = round(size_px * draw.uniform(0.005, 0.06))
     oval = cv2.dilate((regions > 0).astype(np.uint8), _disc(grown)) > 0
     if draw.random() < 0.15:
         oval |= _blob(size_px, draw)
@@ -156,9 +166,27 @@ def draw_sample(portraits: Portraits, index: int, size_px: int, draw: np.random.
     return Sample(picture, hide, regions >= 2, prompt_for(disease, int(portraits.tones[index]), draw))
 
 
+def _frame(size_px: int, draw: np.random.Generator) -> NDArray[np.float64]:
+    """Stored crop to sample: most as the gateway frames a face, some a nearer look at a part of it, turned."""
+    middle = np.full(2, STORE_PX / 2)
+    standard = FACE_SIDE_SPANS / STORE_SPANS * STORE_PX
+    if draw.random() < 0.1:
+        side = standard / draw.uniform(1.2, 2.0)
+        angle = float(draw.uniform(-180, 180))
+        centre = middle + draw.uniform(-0.2, 0.2, 2) * STORE_PX
+    else:
+        side = standard * float(np.exp(draw.uniform(-0.03, 0.16)))
+        angle = float(draw.normal(0, 4)) if draw.random() < 0.85 else float(draw.uniform(-20, 20))
+        centre = middle + draw.uniform(-0.03, 0.03, 2) * STORE_PX
+    turn = cv2.getRotationMatrix2D((float(centre[0]), float(centre[1])), angle, size_px / side)
+    frame = np.asarray(turn, np.float64)
+    frame[:, 2] += size_px / 2 - centre
+    return frame
+
+
 def _tint(picture: Image, draw: np.random.Generator) -> Image:
     gain = np.exp(draw.normal(0, 0.06)) * np.exp(draw.normal(0, 0.025, 3))
-    return np.clip(picture.astype(np.float32) * gain, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(picture.astype(np.float32) * gain, 0, 255), np.uint8)
 
 
 def _disc(radius: int) -> NDArray[np.uint8]:

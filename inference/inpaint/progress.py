@@ -1,6 +1,5 @@
 """One place for what every training of the inpainter needs: a bar for people, lines for logs, states that survive."""
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
     torch.save(state, fresh)
-    os.replace(fresh, path)
+    fresh.replace(path)
 
 
 def load_state(path: Path) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ Shape letters: M stored pictures, N batch, s latent side; latents float32 (·, 4
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,8 @@ from inference.inpaint.build import (
 )
 from inference.inpaint.data import Portraits, samples
 from inference.inpaint.progress import Meter, load_state, save_state
+
+SAVE_EVERY_S = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,10 @@ def encode_portraits(
     """Draw ``config.draws`` samples of every portrait and encode them as the pipeline would."""
     size_px, scale = int(vae.config["sample_size"]), float(vae.config["scaling_factor"])
     generator = torch.Generator().manual_seed(config.seed)
-    clean, mask, masked, prompts = [], [], [], []
+    clean: list[Tensor] = []
+    mask: list[Tensor] = []
+    masked: list[Tensor] = []
+    prompts: list[str] = []
     for draw in range(config.draws):
         for begin in range(0, len(portraits.labels), 32):
             order = list(range(begin, min(begin + 32, len(portraits.labels))))
@@ -80,96 +85,120 @@ def encode_portraits(
     return Latents(torch.cat(clean), torch.cat(mask), torch.cat(masked), prompts_to_tokens(prompts))
 
 
-def train_inpaint(portraits: Portraits, vae: AutoencoderKL, out: Path, config: InpaintTraining) -> Path:
-    """Train (or go on training) and write the whole pipeline to ``out/pipeline``; the state is in ``out/unet.pt``.
-
-    The autoencoder's scaling factor is set so that the latents have unit spread.
-    """
-    torch.manual_seed(config.seed)
-    tokenizer = build_tokenizer()
-    text, unet = build_text_encoder(tokenizer), build_unet()
-
-    def tokens(prompts: list[str]) -> Tensor:
-        batch = tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt")
-        ids: Tensor = batch.input_ids
-        return ids
-
-    vae.requires_grad_(False).eval()
-    stored = out / "latents.pt"
-    state = load_state(stored)
+def stored_latents(
+    vae: AutoencoderKL,
+    portraits: Portraits,
+    tokens: Callable[[list[str]], Tensor],
+    file: Path,
+    config: InpaintTraining,
+) -> Latents:
+    """The training pictures' latents, from ``file`` or computed and kept there; sets the VAE's scaling factor."""
+    state = load_state(file)
     if state is None:
         vae.register_to_config(scaling_factor=1.0)
-        probe = encode_portraits(vae, portraits, tokens, InpaintTraining(draws=1, seed=config.seed))
+        probe = encode_portraits(vae, portraits, tokens, replace(config, draws=1))
         vae.register_to_config(scaling_factor=float(1 / probe.clean.std()))
-        latents = encode_portraits(vae, portraits, tokens, config)
-        state = {
-            "clean": latents.clean, "mask": latents.mask, "masked": latents.masked, "tokens": latents.tokens,
-            "scaling_factor": float(vae.config["scaling_factor"]),
-        }  # fmt: skip
-        save_state(stored, state)
+        made = encode_portraits(vae, portraits, tokens, config)
+        state = {name: getattr(made, name) for name in ("clean", "mask", "masked", "tokens")}
+        state["scaling_factor"] = float(vae.config["scaling_factor"])
+        save_state(file, state)
     vae.register_to_config(scaling_factor=state.pop("scaling_factor"))
-    latents = Latents(**state)
+    return Latents(**state)
 
-    unet.to(memory_format=torch.channels_last)
-    learned = [*unet.parameters(), *text.parameters()]
-    optimiser = torch.optim.AdamW(learned, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
-    average = EMAModel(learned, decay=config.average_decay, use_ema_warmup=True, power=0.75)
-    noise_schedule = DDPMScheduler.from_config(build_scheduler().config)
-    first = 0
-    resumed = load_state(out / "unet.pt")
-    if resumed is not None:
-        unet.load_state_dict(resumed["unet"])
-        text.load_state_dict(resumed["text"])
-        optimiser.load_state_dict(resumed["optimiser"])
-        average.load_state_dict(resumed["average"])
-        first = resumed["step"]
 
-    def store(step: int) -> None:
-        save_state(
-            out / "unet.pt",
-            {
-                "unet": unet.state_dict(), "text": text.state_dict(), "optimiser": optimiser.state_dict(),
-                "average": average.state_dict(), "step": step,
-            },
-        )  # fmt: skip
-        average.store(learned)
-        average.copy_to(learned)
-        save_pipeline(out / "pipeline", vae, unet, text, tokenizer)
-        average.restore(learned)
+class Learner:
+    """The networks that learn, their optimiser, and the moving average that is shipped."""
 
-    meter = Meter("inpaint", first, config.steps)
-    began = saved = time.monotonic()
-    step = first
-    for step in meter.steps():
-        if config.seconds and time.monotonic() - began > config.seconds:
-            break
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, config)
+    def __init__(self, config: InpaintTraining) -> None:
+        torch.manual_seed(config.seed)
+        self.config = config
+        self.tokenizer = build_tokenizer()
+        self.text, self.unet = build_text_encoder(self.tokenizer), build_unet()
+        self.unet.to(memory_format=torch.channels_last)
+        self.learned = [*self.unet.parameters(), *self.text.parameters()]
+        self.optimiser = torch.optim.AdamW(
+            self.learned, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01
+        )
+        self.average = EMAModel(self.learned, decay=config.average_decay, use_ema_warmup=True, power=0.75)
+        self.schedule = DDPMScheduler.from_config(build_scheduler().config)
+
+    def tokens(self, prompts: list[str]) -> Tensor:
+        """Token ids (N, 24) of prompts."""
+        ids: Tensor = self.tokenizer(
+            prompts, padding="max_length", truncation=True, return_tensors="pt"
+        ).input_ids
+        return ids
+
+    def loss(self, latents: Latents, step: int) -> Tensor:
+        """ε-prediction error of one batch, decided by seed and step alone; min-SNR weights (Hang 2023, Eq. 5)."""
+        config = self.config
         draw = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         chosen = torch.randint(len(latents.clean), (config.batch,), generator=draw)
         clean, mask, masked = latents.clean[chosen], latents.mask[chosen], latents.masked[chosen]
         noise = torch.randn(clean.shape, generator=draw)
         times = torch.randint(1000, (config.batch,), generator=draw)
-        noisy = noise_schedule.add_noise(clean, noise, times)
-        states = text(latents.tokens[chosen])[0]
-        told = unet(
-            torch.cat([noisy, mask, masked], 1).contiguous(memory_format=torch.channels_last), times, states
-        ).sample
-        snr = compute_snr(noise_schedule, times)
-        weight = (snr.clamp(max=config.snr_gamma) / snr)[:, None, None, None] * (
-            1 + (config.hidden_weight - 1) * mask
-        )
-        loss = ((told - noise).square() * weight).mean()
-        optimiser.zero_grad(set_to_none=True)
+        noisy = self.schedule.add_noise(clean, noise, times)
+        states = self.text(latents.tokens[chosen])[0]
+        given = torch.cat([noisy, mask, masked], 1).contiguous(memory_format=torch.channels_last)
+        told: Tensor = self.unet(given, times, states).sample
+        snr = compute_snr(self.schedule, times)
+        weight = (snr.clamp(max=config.snr_gamma) / snr)[:, None, None, None]
+        weight = weight * (1 + (config.hidden_weight - 1) * mask)
+        error: Tensor = ((told - noise).square() * weight).mean()
+        return error
+
+    def update(self, loss: Tensor, step: int) -> None:
+        """One optimiser step on ``loss``."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(step, self.config)
+        self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(learned, 1.0)
-        optimiser.step()
-        average.step(learned)
+        torch.nn.utils.clip_grad_norm_(self.learned, 1.0)
+        self.optimiser.step()
+        self.average.step(self.learned)
+
+    def load(self, file: Path) -> int:
+        """Take up the state in ``file``; the step to go on with, 0 without a state."""
+        state = load_state(file)
+        if state is None:
+            return 0
+        for name in ("unet", "text", "optimiser", "average"):
+            getattr(self, name).load_state_dict(state[name])
+        return int(state["step"])
+
+    def store(self, file: Path, step: int, vae: AutoencoderKL, pipeline: Path) -> None:
+        """Keep the state in ``file`` and write the pipeline of the averaged weights."""
+        parts = ("unet", "text", "optimiser", "average")
+        save_state(file, {name: getattr(self, name).state_dict() for name in parts} | {"step": step})
+        self.average.store(self.learned)
+        self.average.copy_to(self.learned)
+        save_pipeline(pipeline, vae, self.unet, self.text, self.tokenizer)
+        self.average.restore(self.learned)
+
+
+def train_inpaint(portraits: Portraits, vae: AutoencoderKL, out: Path, config: InpaintTraining) -> Path:
+    """Train (or go on training) and write the whole pipeline to ``out/pipeline``; the state is in ``out/unet.pt``.
+
+    The autoencoder's scaling factor is set so that the latents have unit spread.
+    """
+    learner = Learner(config)
+    vae.requires_grad_(False).eval()
+    latents = stored_latents(vae, portraits, learner.tokens, out / "latents.pt", config)
+    first = learner.load(out / "unet.pt")
+    meter = Meter("inpaint", first, config.steps)
+    began = saved = time.monotonic()
+    done = first
+    for step in meter.steps():
+        if config.seconds and time.monotonic() - began > config.seconds:
+            break
+        loss = learner.loss(latents, step)
+        learner.update(loss, step)
         meter.note(loss=loss.item())
-        if time.monotonic() - saved > 240:
-            store(step + 1)
+        done = step + 1
+        if time.monotonic() - saved > SAVE_EVERY_S:
+            learner.store(out / "unet.pt", done, vae, out / "pipeline")
             saved = time.monotonic()
-    store(step + 1)
+    learner.store(out / "unet.pt", done, vae, out / "pipeline")
     return out / "pipeline"
 
 
