@@ -213,7 +213,7 @@ def _vessels(canvas: Canvas, rng: Rng, count: int, likelihood: Field) -> Field:
         angle, length = rng.uniform(0, 2 * np.pi), rng.uniform(6.0, 16.0) * mm
         trunk = walk(rng, site, angle, length / 9, 9)
         # Vessels are a few tenths of a millimetre wide; below half a pixel nobody would see them.
-        stroke(drawn, trunk, max(rng.uniform(0.18, 0.42) * mm, 0.6), 1.0)
+        stroke(drawn, trunk, max(rng.uniform(0.18, 0.42) * mm, 0.8), 1.0)
         for joint in rng.choice(np.arange(2, 8), int(rng.integers(1, 3)), replace=False):
             fork = angle + rng.choice([-1, 1]) * rng.uniform(0.5, 1.1)
             stroke(
@@ -249,8 +249,8 @@ def rosacea(canvas: Canvas, rng: Rng, severity: float) -> Layer:
     colour *= (1.0 + 0.13 * blotch)[..., None]
     layer.blend(everywhere(), patch, colour)
     vessels = _vessels(canvas, rng, round(18 + 30 * severity), patch**2)
-    purple = canvas.erythema(1.9) + np.array([-3.0, 2.0, -7.0], np.float32)
-    layer.blend(everywhere(), np.asarray(0.8 * vessels * patch, np.float32), purple)
+    purple = canvas.erythema(2.2) + np.array([-3.0, 2.0, -7.0], np.float32)
+    layer.blend(everywhere(), np.asarray(0.9 * vessels * patch, np.float32), purple)
     for x, y in _sites(canvas, rng, int(rng.integers(2, 6 + round(14 * severity))), patch**2):
         mark = _Mark(x, y, rng.uniform(1.2, 2.0) * mm)
         _dome(layer, canvas, mark, 1.45, 7.0)
@@ -268,7 +268,8 @@ def seborrheic_dermatitis(canvas: Canvas, rng: Rng, severity: float) -> Layer:
         if canvas.frame.face
         else ramp(_areas(canvas, rng, 12.0), -6 * mm, 8 * mm)
     )
-    edge = np.asarray(bed + 0.16 * fractal(rng, canvas.shape, 7.0 * mm, 3), np.float32)
+    ragged = 0.16 * fractal(rng, canvas.shape, 7.0 * mm, 3) * ramp(bed, 0.0, 0.3)
+    edge = np.asarray(bed + ragged, np.float32)
     patch = ramp(edge, 0.30, 0.66)
     colour = np.empty((height, width, 3), np.float32)
     colour[:] = canvas.erythema(rng.uniform(0.85, 1.1)) + np.array([0.0, -2.0, 5.0], np.float32)
