@@ -18,6 +18,9 @@ from inference.faces.portraits import Portrait
 
 log = logging.getLogger(__name__)
 
+_USUAL_PX = 224
+"""Side of the scenes of which a step takes exactly ``batch``."""
+
 
 @dataclass(frozen=True, slots=True)
 class DetectorTraining:
@@ -134,7 +137,10 @@ def train_detector(config: DetectorTraining, people: Sequence[Portrait], out: Pa
 
     def step(rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         size = int(rng.choice(config.sizes_px))
-        drawn = [scenes.draw(rng, people, backdrop, size) for _ in range(config.batch)]
+        # As many scenes as keep the number of pixels: large ones teach what lies around a large face.
+        count = round(config.batch * (_USUAL_PX / size) ** 2)
+        count = min(max(count, 2), 2 * config.batch)
+        drawn = [scenes.draw(rng, people, backdrop, size) for _ in range(count)]
         found = model(_picture_tensor([scene.image for scene in drawn]))
         loss = detector.loss(found, _truth(drawn), size)
         return loss.total, {"score": loss.score, "box": loss.box, "landmarks": loss.landmarks}
