@@ -90,8 +90,18 @@ class Frames:
         return int(self.rgb.shape[0])
 
 
-def decode(ds: Dataset, limit_bytes: int = LIMIT_BYTES) -> Frames:
+def decode(ds: Dataset, limit_bytes: int = LIMIT_BYTES, like: Frames | None = None) -> Frames:
     """All frames of an object, original or scrubbed.
+
+    Parameters
+    ----------
+    ds
+        With file meta.
+    limit_bytes
+        The most memory the decoded samples may take.
+    like
+        Grey values are shown as in these frames, so that before and after can be compared; without it, between the
+        values where nearly all of them lie.
 
     Raises
     ------
@@ -110,7 +120,10 @@ def decode(ds: Dataset, limit_bytes: int = LIMIT_BYTES) -> Frames:
     if layout.samples == 3:
         shown = native if layout.stored == 8 else _to_eight_bits(native, layout.stored)
         return Frames(shown.astype(np.uint8, copy=False), native, "RGB", layout.stored)
-    low, high = (0.0, 255.0) if native.dtype == np.uint8 and layout.stored == 8 else _range(native)
+    if native.dtype == np.uint8 and layout.stored == 8:
+        low, high = 0.0, 255.0
+    else:
+        low, high = _range(native) if like is None else (like.low, like.high)
     grey = _shown(native, low, high)
     if layout.photometric == "MONOCHROME1":
         np.subtract(255, grey, out=grey)

@@ -161,7 +161,7 @@ class _Scrubbing:
             pseudonyms=pseudonyms,
             name=patient.pseudonym(pseudonyms),
             days=patient.shift_days(pseudonyms),
-            ascii_only=not all(term in python_encoding for term in _terms(original)),
+            ascii_only=not all(term in python_encoding for term in terms(original)),
         )
 
     def dataset(self, original: Dataset, depth: int) -> Dataset:
@@ -249,7 +249,8 @@ def _means_the_same_everywhere(item: Dataset) -> bool:
     return text_of(item, 0x00080102) in CODING_SCHEMES
 
 
-def _terms(original: Dataset) -> list[str]:
+def terms(original: Dataset) -> list[str]:
+    """The values of Specific Character Set (PS3.3 C.12.1.1.2); one empty one where it is absent."""
     try:
         value = original.get("SpecificCharacterSet")
     except Exception:  # noqa: BLE001  unreadable: no term of the standard
@@ -271,10 +272,10 @@ def _character_set(clean: Dataset, original: Dataset) -> None:
     texts = [text for text in _texts(clean) if not text.isascii()]
     if not texts:
         return
-    terms = _terms(original)
-    encodings = convert_encodings(terms)
+    stated = terms(original)
+    encodings = convert_encodings(stated)
     faithful = all(decode_bytes(encode_string(t, encodings), encodings, set()) == t for t in texts)
-    clean.SpecificCharacterSet = terms if faithful and terms != [""] else "ISO_IR 192"
+    clean.SpecificCharacterSet = stated if faithful and stated != [""] else "ISO_IR 192"
 
 
 def _file_meta(clean: Dataset, syntax: str) -> FileMetaDataset:
