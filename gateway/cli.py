@@ -12,20 +12,22 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from gateway import log, receive, schedule, settings
+from gateway import log, settings
 from gateway.audit import Tampered, Trail
 from gateway.errors import GatewayError, Misconfigured
 from gateway.instance import State
 from gateway.ledger import IllegalTransition, Ledger
-from gateway.pipeline import Pipeline
 from gateway.schema import InstanceId, sqlite_url
 from gateway.settings import Settings
 from gateway.spool import Spool
-from gateway.stages import Stages, Treat
+
+if TYPE_CHECKING:
+    from gateway.stages import Treat
 
 MIB = 1 << 20
 
@@ -103,6 +105,11 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    # Imported here, because together they take a second that `gateway status` need not wait.
+    from gateway import receive, schedule
+    from gateway.pipeline import Pipeline
+    from gateway.stages import Stages
+
     conf = settings.load(options.conf)
     log.configure(conf.log.format, conf.log.level)
     stop = threading.Event()
@@ -120,7 +127,7 @@ def _serve(options: argparse.Namespace) -> int:
     duties = schedule.Duties(ledger, spool, trail, pipeline, conf.arrival.quiet_s, conf.retention)
     clock = schedule.start(duties)
     intake = receive.Intake(spool, ledger, conf.listener.max_object_mb * MIB)
-    reception = receive.listen(conf.listener, conf.peers, intake)
+    reception = receive.listen(receive.Desk(conf.listener, conf.peers, intake, trail))
     trail.append("service", "service.started")
     log.get().info(
         "service.ready",
@@ -210,7 +217,7 @@ def _demo(options: argparse.Namespace) -> int:
     return demo.run(options.out)
 
 
-def build_treatment(conf: Settings) -> Treat:
+def build_treatment(conf: Settings) -> "Treat":
     """The treatment of one object, with the models that the settings choose."""
     from gateway import deidentify
     from inference.bundle import BundleError

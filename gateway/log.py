@@ -7,7 +7,6 @@ never the value of a DICOM element. What libraries log may quote such values, so
 
 import logging
 import sys
-import warnings
 from collections.abc import Mapping
 from typing import Any, Final, TextIO, cast
 
@@ -22,7 +21,7 @@ EVENTS: Final[Mapping[str, frozenset[str]]] = {
         "service.stopped": "seconds",
         "association.opened": "peer address",
         "association.rejected": "peer address reason",
-        "association.closed": "peer received seconds",
+        "association.closed": "peer received",
         "instance.received": "instance peer size_bytes seconds",
         "instance.repeated": "instance peer",
         "instance.declined": "peer status reason",
@@ -35,7 +34,6 @@ EVENTS: Final[Mapping[str, frozenset[str]]] = {
         "arrival.gathered": "arrival instances",
         "arrival.postponed": "arrival stage reason attempt seconds",
         "arrival.done": "arrival instances",
-        "forward.association": "arrival offered accepted",
         "forward.failed": "arrival instance status",
         "retention.removed": "originals cleans strays",
         "schedule.failed": "job error",
@@ -138,8 +136,6 @@ def _quieten(threshold: int) -> None:
         library.propagate = False
         library.setLevel(threshold)
     logging.captureWarnings(True)
-    if not sys.warnoptions:
-        warnings.simplefilter("default")
 
 
 def get() -> FilteringBoundLogger:

@@ -7,8 +7,9 @@ identifiers of an object is looked at here.
 import contextlib
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,8 +23,10 @@ from pydicom.uid import (
     VLPhotographicImageStorage,
 )
 from pynetdicom import AE, _config, evt
+from pynetdicom.association import Association
 
 from gateway import header, log
+from gateway.audit import Trail
 from gateway.errors import GatewayError, Misconfigured, Outcome
 from gateway.instance import Instance, OriginalUid
 from gateway.ledger import Ledger
@@ -140,7 +143,30 @@ class Announced:
     transfer_syntax: UID
 
 
-def handle_store(event: Any, intake: Intake) -> int:
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the handlers of one listener share.
+
+    Attributes
+    ----------
+    listener, peers
+        Who may come.
+    intake
+        Takes objects in.
+    trail
+        Notes who came.
+    kept
+        Objects kept, for each open association.
+    """
+
+    listener: Listener
+    peers: tuple[Peer, ...]
+    intake: Intake
+    trail: Trail
+    kept: Counter[Association] = field(default_factory=Counter)
+
+
+def handle_store(event: Any, desk: Desk) -> int:
     """C-STORE (PS3.7 9.1.1; statuses PS3.4 B.2.3): durable first, then 0x0000.
 
     Returns
@@ -156,7 +182,7 @@ def handle_store(event: Any, intake: Intake) -> int:
         UID(event.context.transfer_syntax),
     )
     try:
-        intake.accept(Path(event.dataset_path), announced, peer)
+        desk.intake.accept(Path(event.dataset_path), announced, peer)
     except header.Unparsable as error:
         return _decline(CANNOT_UNDERSTAND, peer, "unparsable", error)
     except Mismatch as error:
@@ -165,6 +191,7 @@ def handle_store(event: Any, intake: Intake) -> int:
         return _decline(OUT_OF_RESOURCES, peer, error.reason, error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the sender keeps its copy and tries again
         return _decline(OUT_OF_RESOURCES, peer, "defect", error)
+    desk.kept[event.assoc] += 1
     return SUCCESS
 
 
@@ -173,16 +200,27 @@ def handle_echo(_event: Any) -> int:
     return SUCCESS
 
 
-def handle_requested(event: Any, listener: Listener, peers: tuple[Peer, ...]) -> None:
+def handle_requested(event: Any, desk: Desk) -> None:
     """A-ASSOCIATE-RQ (PS3.8 9.3.4): who is not listed is rejected, *calling AE title not recognized*."""
     requestor = event.assoc.requestor
     title, address = str(requestor.primitive.calling_ae_title).strip(), str(requestor.address)
-    if listener.accept_any_peer or any(_is(peer, title, address) for peer in peers):
+    if desk.listener.accept_any_peer or any(_is(peer, title, address) for peer in desk.peers):
         log.get().debug("association.opened", peer=title, address=address)
         return
-    log.get().warning("association.rejected", peer=title, address=address, reason="unknown-peer")
     event.assoc.acse.send_reject(REJECTED_PERMANENT, BY_USER, CALLING_AE_UNKNOWN)
     event.assoc.kill()
+    log.get().warning("association.rejected", peer=title, address=address, reason="unknown-peer")
+    desk.trail.append(f"peer:{title}", "association.rejected", {"address": address})
+
+
+def handle_closed(event: Any, desk: Desk) -> None:
+    """The connection is gone: note who sent how many objects."""
+    kept = desk.kept.pop(event.assoc, 0)
+    if not kept:
+        return
+    peer = str(event.assoc.requestor.ae_title).strip()
+    log.get().info("association.closed", peer=peer, received=kept)
+    desk.trail.append(f"peer:{peer}", "association.closed", {"received": kept})
 
 
 def _is(peer: Peer, title: str, address: str) -> bool:
@@ -212,7 +250,7 @@ class Reception:
     stop: Callable[[], None]
 
 
-def listen(listener: Listener, peers: tuple[Peer, ...], intake: Intake) -> Reception:
+def listen(desk: Desk) -> Reception:
     """Start receiving.
 
     Raises
@@ -223,8 +261,9 @@ def listen(listener: Listener, peers: tuple[Peer, ...], intake: Intake) -> Recep
     _config.STORE_RECV_CHUNKED_DATASET = True
     _config.LOG_HANDLER_LEVEL = "none"
     # pynetdicom lets objects grow in Python's folder for temporary files; a photograph belongs in the spool.
-    tempfile.tempdir = str(intake.spool.incoming)
-    intake.spool.sweep_incoming(0)
+    spool, listener = desk.intake.spool, desk.listener
+    tempfile.tempdir = str(spool.incoming)
+    spool.sweep_incoming(0)
     entity = AE(ae_title=listener.ae_title)
     entity.require_called_aet = True
     entity.maximum_associations = listener.max_associations
@@ -235,9 +274,10 @@ def listen(listener: Listener, peers: tuple[Peer, ...], intake: Intake) -> Recep
     for sop_class in SOP_CLASSES:
         entity.add_supported_context(sop_class, syntaxes)
     handlers: list[Any] = [
-        (evt.EVT_REQUESTED, handle_requested, [listener, peers]),
+        (evt.EVT_REQUESTED, handle_requested, [desk]),
         (evt.EVT_C_ECHO, handle_echo),
-        (evt.EVT_C_STORE, handle_store, [intake]),
+        (evt.EVT_C_STORE, handle_store, [desk]),
+        (evt.EVT_CONN_CLOSE, handle_closed, [desk]),
     ]
     try:
         server = entity.start_server((listener.host, listener.port), block=False, evt_handlers=handlers)

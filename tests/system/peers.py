@@ -125,14 +125,16 @@ class Gateway:
 
     def start(self) -> "Gateway":
         """Start ``serve`` and wait until it is ready."""
-        assert self.run("init").returncode == 0
+        if not (self.folder / "state").is_dir():
+            assert self.run("init").returncode == 0
         command = [*self.entry, "serve", "--conf", str(self.conf)]
         process = subprocess.Popen(
             command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=self._env()
         )
         self.process = process
         self.lines = queue.Queue()
-        threading.Thread(target=self._read, args=(process,), daemon=True).start()
+        self.reader = threading.Thread(target=self._read, args=(process,), daemon=True)
+        self.reader.start()
         self.port = int(self.wait_for("service.ready")["port"])
         return self
 
@@ -155,12 +157,15 @@ class Gateway:
         assert self.process is not None
         self.process.kill()
         self.process.wait(DEADLINE_S)
+        self.reader.join(DEADLINE_S)
 
     def stop(self) -> int:
         """SIGTERM; the exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(DEADLINE_S)
+        status = self.process.wait(DEADLINE_S)
+        self.reader.join(DEADLINE_S)
+        return status
 
     def counts(self) -> dict[str, int]:
         """Instances by state, from ``gateway status``."""
@@ -168,7 +173,7 @@ class Gateway:
 
     def _read(self, process: "subprocess.Popen[str]") -> None:
         assert process.stderr is not None
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as copy:
+        with process.stderr, (self.folder / "log.jsonl").open("a", encoding="utf-8") as copy:
             for line in process.stderr:
                 copy.write(line)
                 copy.flush()
@@ -176,7 +181,9 @@ class Gateway:
         self.lines.put("")
 
     def _env(self) -> dict[str, str]:
-        return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error", **self.environ}
+        # pynetdicom shuts a socket down before it closes it, which fails where there was no connection.
+        warnings = "error,ignore::ResourceWarning"
+        return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": warnings, **self.environ}
 
 
 @contextlib.contextmanager
