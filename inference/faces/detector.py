@@ -282,5 +282,5 @@ def loss(found: list[tuple[Tensor, Tensor]], truth: Truth, side_px: int) -> Loss
     focal = (target - logits.sigmoid()).abs().square()
     entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     score_loss = (focal * entropy * ~ignored).sum() / max(1, len(batch))
-    total = score_loss + 2.0 * box_loss + 20.0 * landmark_loss
+    total = 2.0 * score_loss + 2.0 * box_loss + 20.0 * landmark_loss
     return Loss(total, float(score_loss.detach()), float(box_loss.detach()), float(landmark_loss.detach()))
