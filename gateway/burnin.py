@@ -25,10 +25,12 @@ MIN_IDEOGRAPHS = 2
 ALLOWED: tuple[str, ...] = (
     r"[LR]",
     r"left|right",
-    r"[\d\s.,:|/+\-–]*\s*(?:mm|cm|µm|um|inch|in)\.?",
-    r"(?:[0-9]{1,2}[\s.,|]*)+(?:mm|cm)?",
+    r"(?:\d{1,2}[\s|]+)*\d{1,3}(?:[.,]\d{1,2})?\s*(?:mm|cm|µm|um|inch|in)\.?",
 )
-"""Patterns of whole texts that say nothing about a person: sides and scale bars, numbered rulers."""
+"""Patterns of whole texts that say nothing about a person: sides, and scale bars with their unit.
+
+A row of digits without a unit may be a ruler's, a date or a number of a patient; it counts as text.
+"""
 
 _IDEOGRAPH = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 

@@ -177,7 +177,8 @@ def encode(
         return False
     if not (hide.shape == frames.rgb.shape[:3] and edited.shape == frames.rgb.shape):
         raise Held("fidelity", "the painted frames do not have the shape of the original")
-    if ((edited != frames.rgb).any(axis=-1) & ~hide).any():
+    differs = edited != frames.rgb
+    if ((differs[..., 0] | differs[..., 1] | differs[..., 2]) & ~hide).any():
         raise Held("fidelity", "pixels were changed that were not to be hidden")
     native = frames.native.copy()
     native[hide] = _to_native(edited[hide], frames)

@@ -1,7 +1,7 @@
 """The seam to pydicom's reader and writer: Part 10 files in, Part 10 files out (PS3.10 clause 7).
 
-pydicom may raise almost anything on a hostile file, and its warnings quote element values. Neither leaves
-this seam.
+pydicom may raise almost anything on a hostile file, and its warnings and log records quote element values.
+None of that leaves this seam.
 """
 
 import logging
@@ -17,6 +17,9 @@ from gateway.errors import Held
 
 PREAMBLE_BYTES = 128
 
+# Its log records quote element values, too, and no caller has a use for them.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
@@ -27,13 +30,12 @@ def quiet() -> Iterator[None]:
 
 
 def silence_pydicom() -> None:
-    """For the whole process: neither pydicom's warnings nor its log records reach a log.
+    """For the whole process: no warning of pydicom reaches a log.
 
     :func:`quiet` covers this project's own calls; a process that runs threads calls this once at its start,
     because :mod:`warnings` keeps one list of filters for all threads.
     """
     warnings.filterwarnings("ignore", module=r"pydicom\b.*")
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 
 
 def read(source: bytes | Path) -> Dataset:
@@ -43,12 +45,14 @@ def read(source: bytes | Path) -> Dataset:
     ------
     Held
         ``unreadable``: it is no Part 10 file, or its structure is broken.
+    OSError
+        The disk could not be read.
     """
+    # The disk is read here and not by pydicom, whose OSError may as well mean a broken sequence.
+    data = source if isinstance(source, bytes) else source.read_bytes()
     try:
         with quiet():
-            return dcmread(BytesIO(source) if isinstance(source, bytes) else source)
-    except OSError:
-        raise
+            return dcmread(BytesIO(data))
     except Exception as error:
         raise Held("unreadable", f"the object's structure cannot be read ({type(error).__name__})") from error
 

@@ -36,6 +36,7 @@ CODING_SCHEMES = frozenset(
 """Schemes whose codes mean the same everywhere; a local scheme names the place that made it."""
 
 _SPECIFIC_CHARACTER_SET = BaseTag(0x00080005)
+_REQUIRED = (0x00080016, 0x00080018, 0x0020000D, 0x0020000E)
 _META_GROUPS = frozenset({0x0000, 0x0002})
 _TEXT = frozenset({"LO", "SH", "LT", "ST", "UC", "UT", "PN", "AE"})
 _BYTES = frozenset({"OB", "OW", "OV", "OL", "OF", "OD"})
@@ -123,7 +124,7 @@ def scrub(original: Dataset, profile: Profile, pseudonyms: Pseudonyms) -> Datase
     Refused
         ``sop-class``: the profile is not resolved for this kind of object.
     Held
-        ``unreadable``: no transfer syntax or SOP Instance UID, or sequences deeper than 64 levels.
+        ``unreadable``: no transfer syntax, no instance, series or study UID, or sequences deeper than 64 levels.
     """
     sop_class = text_of(original, 0x00080016)
     if sop_class not in SOP_CLASSES:
@@ -132,11 +133,11 @@ def scrub(original: Dataset, profile: Profile, pseudonyms: Pseudonyms) -> Datase
     syntax = "" if meta is None else text_of(meta, 0x00020010)
     if not well_known(syntax):
         raise Held("unreadable", "the object states no known transfer syntax")
-    if not text_of(original, 0x00080018):
-        raise Held("unreadable", "the object has no SOP Instance UID")
     with quiet():
         scrubbing = _Scrubbing.of(original, profile, pseudonyms)
         clean = scrubbing.dataset(original, 0)
+        if not all(text_of(clean, tag) for tag in _REQUIRED):
+            raise Held("unreadable", "the object lacks one of the UIDs that say where it belongs")
         clean.PatientID = clean.PatientName = scrubbing.name
         _character_set(clean, original)
         clean.file_meta = _file_meta(clean, syntax)

@@ -68,7 +68,8 @@ def test_what_identifies_is_removed(keyword: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "keyword", ["BatteryLevel", "TextValue", "SelectorLOValue", "PatientMotherBirthName", "DataSetTrailingPadding"]
+    "keyword",
+    ["BatteryLevel", "TextValue", "SelectorLOValue", "PatientMotherBirthName", "DataSetTrailingPadding"],
 )
 def test_what_the_table_does_not_pass_is_not_kept(keyword: str) -> None:
     assert action(keyword) is not Action.KEEP
@@ -103,7 +104,16 @@ def test_birth_dates_never_move() -> None:
 
 
 def test_private_curves_overlays_and_the_unknown_are_removed() -> None:
-    for tag in (0x00091001, 0x00090010, 0x50000010, 0x60003000, 0x601E4000, 0x60000010, 0x00080000, 0x12345678):
+    for tag in (
+        0x00091001,
+        0x00090010,
+        0x50000010,
+        0x60003000,
+        0x601E4000,
+        0x60000010,
+        0x00080000,
+        0x12345678,
+    ):
         assert BASIC.action(tag, "LO") is Action.REMOVE
 
 

@@ -81,7 +81,15 @@ def test_issuer_kind_and_value_are_kept_apart() -> None:
 
 
 def test_a_name_with_empty_trailing_parts_is_the_same_person() -> None:
-    spellings = ["Doe^Jane", "Doe^Jane^", "DOE^JANE^^", " doe^ jane ", "Doe^Jane=", "Doe^Jane^==", "Doe^Jane\0"]
+    spellings = [
+        "Doe^Jane",
+        "Doe^Jane^",
+        "DOE^JANE^^",
+        " doe^ jane ",
+        "Doe^Jane=",
+        "Doe^Jane^==",
+        "Doe^Jane\0",
+    ]
     assert len({SITE.identifier(name, kind="person") for name in spellings}) == 1
     assert normal_name("Doe^Jane") != normal_name("Doe^Janet")
     assert normal_name("Doe^Jane") != normal_name("Doe^^Jane")
@@ -107,9 +115,17 @@ def test_another_process_gives_the_same_pseudonyms() -> None:
         "print(p.uid('1.2.3'), p.identifier('4711', 'KS'), p.date_shift_days('4711', 'KS'))"
     )
     printed = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"}
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONHASHSEED": "7"},
     ).stdout.split()
-    assert printed == [SITE.uid("1.2.3"), SITE.identifier("4711", "KS"), str(SITE.date_shift_days("4711", "KS"))]
+    assert printed == [
+        SITE.uid("1.2.3"),
+        SITE.identifier("4711", "KS"),
+        str(SITE.date_shift_days("4711", "KS")),
+    ]
 
 
 @relaxed
@@ -130,7 +146,9 @@ def test_a_datetime_keeps_time_fraction_and_zone(day: date, shift: int, clock: s
     assert moved == f"{day + timedelta(days=shift):%Y%m%d}{clock}{zone}"
 
 
-@pytest.mark.parametrize(("value", "moved"), [("2020", "2021"), ("202006", "202106"), ("2020+0100", "2021+0100")])
+@pytest.mark.parametrize(
+    ("value", "moved"), [("2020", "2021"), ("202006", "202106"), ("2020+0100", "2021+0100")]
+)
 def test_a_datetime_keeps_its_precision(value: str, moved: str) -> None:
     assert shift_datetime(value, 365) == moved
 
@@ -139,7 +157,9 @@ def test_old_separators_are_understood() -> None:
     assert shift_date("2020.02.28", 2) == "20200301"
 
 
-@pytest.mark.parametrize("value", ["", "2020", "20201301", "99999999", "20200230", "2020.0101", "abc", "2020-01.01"])
+@pytest.mark.parametrize(
+    "value", ["", "2020", "20201301", "99999999", "20200230", "2020.0101", "abc", "2020-01.01"]
+)
 def test_what_is_no_date_is_not_moved(value: str) -> None:
     assert shift_date(value, 1) is None
 

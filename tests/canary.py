@@ -1,0 +1,111 @@
+"""Objects in which every identifying attribute holds a token of its own, at every depth, private ones included."""
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+
+from pydicom import DataElement, Dataset
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.sequence import Sequence
+from pydicom.tag import Tag
+from pydicom.uid import UID
+
+from gateway.profiles import table
+
+FIRST_DATE = date(1871, 1, 1)
+_FREE = {"LO": 64, "SH": 16, "ST": 1024, "LT": 10240, "UT": 64, "UC": 64, "PN": 64, "AE": 16, "CS": 16}
+
+
+class Tokens:
+    """Hands out values that occur once in the world, and remembers them."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.uids: list[str] = []
+        self.dates: list[str] = []
+
+    def value(self, vr: str) -> object:
+        if vr in _FREE:
+            number = len(self.texts)
+            # Letters only, so that a name is one word and a code string is one code.
+            letters = "".join(chr(ord("A") + number // 26**k % 26) for k in range(4))
+            self.texts.append(f"QZX{letters}KJW")
+            return self.texts[-1]
+        if vr == "UR":
+            return f"https://{self.value('LO')}.example/photo"
+        if vr == "UI":
+            self.uids.append(f"1.2.826.0.1.3680043.9.7133.{1000 + len(self.uids)}.5")
+            return UID(self.uids[-1])
+        if vr in {"DA", "DT"}:
+            self.dates.append(f"{FIRST_DATE + timedelta(days=len(self.dates)):%Y%m%d}")
+            return self.dates[-1] + ("101112.123456+0200" if vr == "DT" else "")
+        if vr in {"OB", "UN", "OW"}:
+            return str(self.value("LO")).encode() + b"\0" * 2
+        return {"TM": "101112.5", "AS": "071Y", "IS": "4711", "DS": "47.11"}.get(vr, 47)
+
+
+def elements(tokens: Tokens) -> Iterator[DataElement]:
+    """One element for every attribute Table E.1-1 names, overlays and curves included, sequences with one item."""
+    for key, rule in table().items():
+        if rule.source != "E.1-1" or key == "private":
+            continue
+        tag = Tag(int(key.replace("xxxxxx", "000010").replace("xx", "02"), 16))
+        if tag.group in {0x0000, 0x0002, 0x0004}:
+            continue
+        vr = dictionary_VR(tag).split(" or ")[0] if dictionary_has_tag(tag) else "LO"
+        if vr != "SQ":
+            yield DataElement(tag, vr, tokens.value(vr))
+            continue
+        item = Dataset()
+        for keyword, inner in (
+            ("CodeMeaning", "LO"),
+            ("PatientName", "PN"),
+            ("ReferencedSOPInstanceUID", "UI"),
+        ):
+            setattr(item, keyword, tokens.value(inner))
+        yield DataElement(tag, "SQ", Sequence([item]))
+
+
+def fill(ds: Dataset, tokens: Tokens) -> None:
+    """Every attribute of the table and three kinds of private ones, in place."""
+    for element in elements(tokens):
+        ds.add(element)
+    block = ds.private_block(0x0019, str(tokens.value("LO")), create=True)
+    for offset, vr in enumerate(("LO", "PN", "UI", "UN", "DA", "LT")):
+        block.add_new(offset, vr, tokens.value(vr))
+    inner = Dataset()
+    inner.PatientName = tokens.value("PN")
+    block.add_new(0x20, "SQ", [inner])
+    ds.add(DataElement(0x00080115, "ST", tokens.value("ST")))  # in the standard, not in the table
+    ds.add(DataElement(0x0040A160, "UT", tokens.value("UT")))
+
+
+def canary(photograph: Dataset) -> Tokens:
+    """Fills a photograph at its top, and four levels deep in sequences whose other contents pass."""
+    tokens = Tokens()
+    keep = {tag: photograph[tag] for tag in (0x00080016, 0x00080018)}
+    fill(photograph, tokens)
+    photograph[0x00080016] = keep[0x00080016]
+    deep = Dataset()
+    deep.CodeValue, deep.CodingSchemeDesignator, deep.CodeMeaning = "39937001", "SCT", "Skin"
+    fill(deep, tokens)
+    for keyword in (
+        "AnatomicRegionModifierSequence",
+        "AnatomicRegionSequence",
+        "PurposeOfReferenceCodeSequence",
+    ):
+        outer = Dataset()
+        outer.CodeValue, outer.CodingSchemeDesignator, outer.CodeMeaning = "39937001", "SCT", "Skin"
+        setattr(outer, keyword, [deep])
+        deep = outer
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = photograph.SOPClassUID
+    reference.ReferencedSOPInstanceUID = tokens.value("UI")
+    reference.PurposeOfReferenceCodeSequence = [deep]
+    photograph.ReferencedImageSequence = [reference]
+    meta = photograph.file_meta
+    meta.SourceApplicationEntityTitle = str(tokens.value("AE"))
+    meta.PrivateInformationCreatorUID = tokens.value("UI")
+    meta.PrivateInformation = str(tokens.value("LO")).encode() + b"\0"
+    meta.MediaStorageSOPInstanceUID = photograph.SOPInstanceUID
+    photograph.add(DataElement(0xFFFCFFFC, "OB", str(tokens.value("LO")).encode() + b"\0"))
+    return tokens

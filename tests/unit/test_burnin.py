@@ -1,0 +1,125 @@
+"""Text in the pixels: names that were burned in are found, portraits are not taken for text."""
+
+import builtins
+from pathlib import Path
+
+import numpy as np
+import pytest
+from photographs import skin
+from PIL import Image, ImageDraw, ImageFont
+
+from gateway.burnin import ALLOWED, Text, TextFinder
+from gateway.errors import Held, Misconfigured
+
+pytest.importorskip("rapidocr")
+BURNED_IN = "DOE^JANE 1970-01-02 MRN 12345678"
+WHITE, YELLOW, BLACK, GREEN = (255, 255, 255), (255, 255, 0), (0, 0, 0), (0, 255, 0)
+
+
+@pytest.fixture(scope="module")
+def finder() -> TextFinder:
+    return TextFinder()
+
+
+def font(height_px: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans whose capitals are this high."""
+    import matplotlib
+
+    return ImageFont.truetype(
+        f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", round(height_px / 0.73)
+    )
+
+
+def written(
+    picture: np.ndarray, text: str, height_px: int = 16, colour: tuple[int, int, int] = WHITE
+) -> np.ndarray:
+    image = Image.fromarray(picture)
+    ImageDraw.Draw(image).text((8, 10), text, fill=colour, font=font(height_px))
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize(("height_px", "colour"), [(12, WHITE), (16, BLACK), (20, GREEN), (12, YELLOW)])
+def test_a_burned_in_name_is_found(finder: TextFinder, height_px: int, colour: tuple[int, int, int]) -> None:
+    texts = finder.find(written(skin(200, 640), BURNED_IN, height_px, colour))
+    read = " ".join(t.text for t in texts)
+    assert "12345678" in read
+    box = np.concatenate([t.box for t in texts])
+    assert box[:, 1].max() < 10 + 3 * height_px
+
+
+def test_text_in_a_large_picture_is_found_where_it_is(finder: TextFinder) -> None:
+    picture = written(np.tile(skin(300, 400), (1, 8, 1)), "DOE^JANE 12345678", 60)
+    texts = finder.find(picture)
+    assert texts
+    left, right = texts[0].box[:, 0].min(), texts[0].box[:, 0].max()
+    assert left < 60
+    assert 500 < right < 1000  # in pixels of the picture itself, not of the reduced one
+
+
+def test_upright_text_along_the_edge_is_found(finder: TextFinder) -> None:
+    assert finder.find(np.ascontiguousarray(np.rot90(written(skin(200, 520), BURNED_IN, 16))))
+
+
+@pytest.mark.parametrize("text", ["10 mm", "0 1 2 3 4 5 cm", "LEFT", "5 cm"])
+def test_scale_bars_and_sides_are_allowed(finder: TextFinder, text: str) -> None:
+    assert finder.find(written(skin(200, 300), text, 20)) == []
+    assert TextFinder(allow=()).find(written(skin(200, 300), "LEFT SIDE", 20)) != []
+
+
+@pytest.mark.parametrize("text", ["12345678", "L. Doe", "1970-01-02", "19700102 mm", "02.01.70", "MRN 5 cm"])
+def test_nothing_else_is_allowed(text: str) -> None:
+    import re
+
+    assert not any(re.fullmatch(pattern, text, re.IGNORECASE) for pattern in ALLOWED)
+
+
+def test_skin_shows_no_text(finder: TextFinder) -> None:
+    assert finder.find(skin(300, 400)) == []
+
+
+def test_portraits_show_no_text(finder: TextFinder, shared: Path) -> None:
+    folder = shared / "data" / "portraits" / "images"
+    for file in sorted(folder.iterdir())[::110]:
+        assert finder.find(np.asarray(Image.open(file).convert("RGB"))) == [], file.name
+
+
+def test_a_text_does_not_print_itself() -> None:
+    assert "Doe" not in repr(Text(np.zeros((4, 2), np.float32), "Doe", 0.9))
+
+
+def test_a_score_that_is_no_number_counts_as_text(
+    finder: TextFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Result:
+        txts, boxes, scores = ("DOE JANE",), np.zeros((1, 4, 2)), (float("nan"),)
+
+    monkeypatch.setattr(finder, "_reader", lambda picture: Result())
+    assert len(finder.find(skin())) == 1
+
+
+def test_a_reader_that_fails_holds(finder: TextFinder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(picture: np.ndarray) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(finder, "_reader", fail)
+    with pytest.raises(Held, match="text") as raised:
+        finder.find(skin())
+    assert "secret" not in str(raised.value)
+
+
+def test_its_absence_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = builtins.__import__
+
+    def without(name: str, *args: object, **kwargs: object) -> object:
+        if name == "rapidocr":
+            raise ImportError(name)
+        return original(name, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(Misconfigured, match=r"anoskin-gateway\[treat\]"):
+        TextFinder()
+
+
+def test_a_wrong_pattern_is_a_wrong_configuration() -> None:
+    with pytest.raises(Misconfigured, match="regular expressions"):
+        TextFinder(allow=["("])

@@ -1,0 +1,260 @@
+"""The search for what is left: it finds what was put there, and nothing where nothing is."""
+
+import time
+from io import BytesIO
+
+import numpy as np
+import pytest
+from canary import canary
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from photographs import Patient, photograph, skin
+from pydicom import Dataset
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import JPEGBaseline8Bit, JPEGLSLossless
+
+from gateway import frames, part10
+from gateway.errors import Held
+from gateway.mark import mark
+from gateway.needles import collect
+from gateway.profiles import Action, Profile
+from gateway.pseudonym import Pseudonyms
+from gateway.residue import residue, search
+from gateway.scrub import scrub
+
+SITE = Pseudonyms(bytes(32))
+BASIC = Profile()
+PATIENT = Patient()
+
+
+def received(ds: Dataset) -> Dataset:
+    buffer = BytesIO()
+    with part10.quiet():
+        ds.save_as(buffer, enforce_file_format=True)
+    return part10.read(buffer.getvalue())
+
+
+def treated(original: Dataset, profile: Profile = BASIC) -> Dataset:
+    clean = scrub(original, profile, SITE)
+    frames.encode(clean, frames.decode(clean))
+    mark(clean, profile, pixels_clean=True, features_clean=True, edited=False)
+    return clean
+
+
+@pytest.fixture
+def original() -> Dataset:
+    return received(photograph(skin()))
+
+
+@pytest.mark.parametrize("syntax", [None, JPEGBaseline8Bit, JPEGLSLossless])
+def test_a_clean_file_has_no_residue(syntax: str | None) -> None:
+    ds = photograph(skin(), **({"syntax": syntax} if syntax else {}))
+    canary(ds)
+    original = received(ds)
+    assert residue(original, part10.write(treated(original)), BASIC) == []
+
+
+def test_a_clean_file_has_no_residue_where_dates_are_removed(original: Dataset) -> None:
+    profile = Profile(dates="remove")
+    assert residue(original, part10.write(treated(original, profile)), profile) == []
+
+
+def test_the_original_itself_is_full_of_residue() -> None:
+    ds = photograph(skin())
+    tokens = canary(ds)
+    original = received(ds)
+    with part10.quiet():
+        found = residue(original, part10.write(received(ds)), BASIC)
+    assert len(found) > 300
+    assert any("Patient ID" in f for f in found)
+    assert not any(token in sentence for token in tokens.texts for sentence in found)
+
+
+LAST, FIRST = PATIENT.name.split("^")[:2]
+
+
+@pytest.mark.parametrize(
+    ("value", "attribute"),
+    [
+        (LAST, "Patient's Name"),
+        (LAST.lower(), "Patient's Name"),
+        (LAST.upper(), "Patient's Name"),
+        (f"photo of {FIRST}.", "Patient's Name"),
+        (PATIENT.number, "Patient ID"),
+        (f"({PATIENT.number.lower()})", "Patient ID"),
+        (PATIENT.accession, "Accession Number"),
+        (PATIENT.birth_date, "Birth Date"),
+        ("1951-04-17", "Birth Date"),
+        ("17.04.1951", "Birth Date"),
+        ("1951:04:17 10:15:30", "Birth Date"),
+        ("04/17/1951", "Birth Date"),
+        ("born 17/04/1951", "Birth Date"),
+        (PATIENT.hospital, "Institution Name"),
+        ("Balduin", "Name"),
+        ("Photo of Zweifelsfrei", "Patient's Name"),
+        ("SN-0099173", "Device Serial Number"),
+    ],
+)
+@pytest.mark.parametrize(
+    "where", ["CodeMeaning", "SoftwareVersions", "DeidentificationMethodCodeSequence", "private"]
+)
+def test_a_value_left_in_a_text_is_found(original: Dataset, value: str, attribute: str, where: str) -> None:
+    clean = treated(original)
+    if where == "private":
+        clean.private_block(0x11, "SOMEBODY", create=True).add_new(1, "LO", value)
+    elif where == "SoftwareVersions":
+        clean.SoftwareVersions = value
+    elif where == "CodeMeaning":
+        code = Dataset()
+        code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "1", "SCT", value
+        clean.AnatomicRegionSequence = [code]
+    else:
+        clean.DeidentificationMethodCodeSequence[0].CodeMeaning = value
+    found = residue(original, part10.write(clean), BASIC)
+    assert any(attribute in sentence for sentence in found)
+    assert not any(value.lower() in sentence.lower() for sentence in found)
+
+
+def test_a_name_in_a_value_that_was_carried_over_is_found() -> None:
+    ds = photograph(skin())
+    ds.Manufacturer = f"Studio {LAST}"
+    original = received(ds)
+    assert any("Patient's Name" in s for s in residue(original, part10.write(treated(original)), BASIC))
+
+
+def test_a_description_that_equals_a_kept_value_is_no_leak() -> None:
+    ds = photograph(skin())
+    ds.StationName = ds.ManufacturerModelName = "EOS 5D Mark IV"
+    ds.SeriesDescription = ds.BodyPartExamined = "FOREARM"
+    original = received(ds)
+    assert residue(original, part10.write(treated(original)), BASIC) == []
+
+
+@pytest.mark.parametrize("name", ["M", "Li^Bo", "Photo^Skin", "Anonymous", "Test^Patient", "RGB", "PRIMARY"])
+def test_short_and_common_names_raise_no_alarm(name: str) -> None:
+    ds = photograph(skin())
+    ds.PatientName, ds.PatientID = name, "1"
+    ds.StudyID, ds.AccessionNumber = "8", "128"
+    original = received(ds)
+    assert residue(original, part10.write(treated(original)), BASIC) == []
+
+
+def test_a_kept_value_of_the_operators_choice_is_no_residue() -> None:
+    ds = photograph(skin())
+    ds.ProtocolName = "Zeiler protocol"
+    original = received(ds)
+    profile = Profile(override={0x00181030: Action.KEEP})
+    assert residue(original, part10.write(treated(original, profile)), profile) == []
+    assert residue(original, part10.write(treated(original, profile)), BASIC) != []
+
+
+def test_an_original_uid_is_found(original: Dataset) -> None:
+    clean = treated(original)
+    clean.FrameOfReferenceUID = original.StudyInstanceUID
+    assert residue(original, part10.write(clean), BASIC) == ["(0020,000D) Study Instance UID"]
+
+
+def test_a_date_that_did_not_move_is_found(original: Dataset) -> None:
+    clean = treated(original)
+    clean.StudyDate = original.StudyDate
+    found = residue(original, part10.write(clean), BASIC)
+    assert "(0008,0020) Study Date" in found
+    assert "dates moved by different numbers of days" in found
+
+
+def test_a_moved_date_that_meets_another_original_is_no_leak() -> None:
+    ds = photograph(skin())
+    shift = SITE.date_shift_days(PATIENT.number)
+    ds.StudyDate = "20240101"
+    ds.AcquisitionDate = f"{np.datetime64('2024-01-01') + shift}".replace("-", "")
+    original = received(ds)
+    clean = treated(original)
+    assert clean.StudyDate == ds.AcquisitionDate
+    assert residue(original, part10.write(clean), BASIC) == []
+
+
+def test_a_preamble_and_bytes_between_elements_are_found(original: Dataset) -> None:
+    file = part10.write(treated(original))
+    assert residue(original, b"MM\0*" + file[4:], BASIC) == [
+        "the file holds bytes that belong to no element",
+        "the preamble is not empty",
+    ]
+    assert "the file holds bytes that belong to no element" in residue(original, file + b"\0" * 8, BASIC)
+
+
+@pytest.mark.parametrize("coding", ["utf-8", "utf-16-le", "latin-1"])
+def test_a_value_in_other_binary_elements_is_found(original: Dataset, coding: str) -> None:
+    clean = treated(original)
+    profile = b"icc profile " + LAST.encode(coding) + b"end"
+    clean.ICCProfile = profile + b"\0" * (len(profile) % 2)
+    assert any("Patient's Name" in s for s in residue(original, part10.write(clean), BASIC))
+
+
+def test_a_value_in_the_file_meta_is_found(original: Dataset) -> None:
+    clean = treated(original)
+    clean.file_meta.SourceApplicationEntityTitle = PATIENT.number
+    assert any("Patient ID" in s for s in residue(original, part10.write(clean), BASIC))
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 3, 40_001, 199_999 - 20])
+def test_a_value_in_the_pixels_is_found(place: int) -> None:
+    original = received(photograph(skin(250, 300)))
+    clean = treated(original)
+    pixels = bytearray(clean.PixelData)
+    pixels[place : place + len(LAST)] = LAST.encode()
+    clean.PixelData = bytes(pixels)
+    assert any("Patient's Name" in s for s in residue(original, part10.write(clean), BASIC))
+
+
+@pytest.mark.parametrize("segment", [b"\xff\xe1\x00\x0aExif\0\0xx", b"\xff\xfe\x00\x06abcd"])
+def test_a_segment_beside_the_image_is_found(segment: bytes) -> None:
+    original = received(photograph(skin(), syntax=JPEGBaseline8Bit))
+    clean = treated(original)
+    coded = next(generate_frames(clean.PixelData, number_of_frames=1))
+    clean.PixelData = encapsulate([coded[:2] + segment + coded[2:]])
+    clean["PixelData"].is_undefined_length = True
+    assert "a coded frame carries segments beside its image" in residue(original, part10.write(clean), BASIC)
+
+
+def test_names_in_other_scripts_are_found() -> None:
+    people = (("ISO_IR 192", "山田^太郎"), ("ISO_IR 100", "Sjöström^Åsa"), ("ISO_IR 144", "Иванов^Пётр"))
+    for character_set, name in people:
+        ds = photograph(skin())
+        ds.SpecificCharacterSet, ds.PatientName = character_set, name
+        ds.ReferringPhysicianName = ds.InstitutionName = ""
+        original = received(ds)
+        clean = treated(original)
+        assert residue(original, part10.write(clean), BASIC) == []
+        clean.SpecificCharacterSet, clean.SoftwareVersions = "ISO_IR 192", f"v1 {name.split('^')[0]} x"
+        assert any("Patient's Name" in s for s in residue(original, part10.write(clean), BASIC))
+
+
+def test_an_unreadable_file_is_held(original: Dataset) -> None:
+    with pytest.raises(Held):
+        residue(original, b"no DICOM at all", BASIC)
+
+
+def test_needles_name_attributes_not_values(original: Dataset) -> None:
+    needles = collect(original, BASIC)
+    assert len(needles) > 15
+    assert not any(n.text in n.attribute for n in needles)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.binary(min_size=6, max_size=40).filter(lambda b: len(set(b)) > 2),
+    st.integers(0, 70_000),
+    st.integers(0, 2**31),
+)
+def test_the_search_in_pixels_finds_every_string_at_every_place(form: bytes, place: int, seed: int) -> None:
+    haystack = bytearray(np.random.default_rng(seed).integers(0, 256, 1 << 17, dtype=np.uint8).tobytes())
+    haystack[place : place + len(form)] = form
+    assert search(bytes(haystack), {form: "here", b"\x01never there\x02": "nowhere"}) == {"here"}
+
+
+def test_twelve_megapixels_are_searched_within_a_second() -> None:
+    original = received(photograph(np.tile(skin(300, 400), (10, 10, 1))))
+    file = part10.write(treated(original))
+    began = time.process_time()
+    assert residue(original, file, BASIC) == []
+    assert time.process_time() - began < 1.0
