@@ -109,8 +109,11 @@ class TextFinder:
         return sorted((t for t in found if self._counts(t)), key=lambda t: -t.score)
 
     def _counts(self, text: Text) -> bool:
-        signs = sum(c.isalnum() for c in text.text)
-        word = signs >= MIN_SIGNS or len(_IDEOGRAPH.findall(text.text)) >= MIN_IDEOGRAPHS
+        signs = [c for c in text.text if c.isalnum()]
+        ideographs = _IDEOGRAPH.findall(text.text)
+        word = len(signs) >= MIN_SIGNS or len(ideographs) >= MIN_IDEOGRAPHS
+        # The stripes of a flag are read as one sign again and again.
+        word = word and not (len(set(signs)) == 1 and len(ideographs) == len(signs))
         # Written so that a score that is no number counts.
         return (
             word and not text.score < self._min_score and not any(p.fullmatch(text.text) for p in self._allow)

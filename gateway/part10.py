@@ -17,25 +17,18 @@ from gateway.errors import Held
 
 PREAMBLE_BYTES = 128
 
-# Its log records quote element values, too, and no caller has a use for them.
+# For the whole process, whoever runs it: pydicom's warnings and log records quote element values, and nobody here has
+# a use for them. `quiet` alone would not do, because all threads share one list of warning filters.
+warnings.filterwarnings("ignore", module=r"pydicom\b.*")
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within, warnings are dropped, because those of pydicom quote the values of elements."""
+    """Within, all warnings are dropped, whoever they are attributed to and whatever turned them into errors."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def silence_pydicom() -> None:
-    """For the whole process: no warning of pydicom reaches a log.
-
-    :func:`quiet` covers this project's own calls; a process that runs threads calls this once at its start,
-    because :mod:`warnings` keeps one list of filters for all threads.
-    """
-    warnings.filterwarnings("ignore", module=r"pydicom\b.*")
 
 
 def read(source: bytes | Path) -> Dataset:

@@ -83,6 +83,21 @@ def test_portraits_show_no_text(finder: TextFinder, shared: Path) -> None:
         assert finder.find(np.asarray(Image.open(file).convert("RGB"))) == [], file.name
 
 
+@pytest.mark.parametrize(
+    ("text", "score", "counts"),
+    [("长长", 0.95, False), ("山田", 0.9, True), ("★", 0.99, False), ("AB", 0.99, False), ("ABC", 0.79, False),
+     ("ABC", 0.8, True), ("11111111", 0.9, True), ("MeV*", 0.7, False), ("L", 0.99, False)],
+)  # fmt: skip
+def test_a_word_counts_and_a_pattern_does_not(
+    finder: TextFinder, monkeypatch: pytest.MonkeyPatch, text: str, score: float, counts: bool
+) -> None:
+    class Result:
+        txts, boxes, scores = (text,), np.zeros((1, 4, 2)), (score,)
+
+    monkeypatch.setattr(finder, "_reader", lambda picture: Result())
+    assert bool(finder.find(skin())) is counts
+
+
 def test_a_text_does_not_print_itself() -> None:
     assert "Doe" not in repr(Text(np.zeros((4, 2), np.float32), "Doe", 0.9))
 

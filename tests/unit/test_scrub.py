@@ -351,3 +351,25 @@ def test_real_photographs_and_captures_lose_every_original_value(shared: Path) -
 def test_kept_vrs_are_those_of_the_dictionary() -> None:
     clean = cleaned(photograph(skin()))
     assert all(e.VR in dictionary_VR(e.tag).split(" or ") for e in clean)
+
+
+def test_no_warning_or_log_record_quotes_a_value(tmp_path: Path) -> None:
+    ds = photograph(skin())
+    with part10.quiet():
+        ds.PatientID = "Zweifelsfrei " * 8  # longer than LO allows, which pydicom says aloud
+        ds.StudyDate = "Zweifelsfrei"
+        ds.Manufacturer = "Zweifelsfrei " * 8
+        ds.save_as(tmp_path / "original.dcm", enforce_file_format=True)
+    program = (
+        "import sys, logging; from pathlib import Path; from gateway import part10;"
+        "from gateway.profiles import Profile;"
+        "from gateway.pseudonym import Pseudonyms; from gateway.scrub import scrub; logging.basicConfig(level=0);"
+        "o = part10.read(Path(sys.argv[1])); c = scrub(o, Profile(), Pseudonyms(bytes(32))); o.StudyDate; o.PatientID"
+    )
+    said = subprocess.run(
+        [sys.executable, "-W", "default", "-c", program, str(tmp_path / "original.dcm")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Zweifelsfrei" not in said.stdout + said.stderr
