@@ -38,7 +38,7 @@ class Recipe:
     small_px: int = 192
     small_share: float = 0.5
     size_px: int = 256
-    class_weights: tuple[float, ...] = (1.0, 1.1, 1.5, 1.7, 1.3, 1.3, 1.1)
+    class_weights: tuple[float, ...] = (1.0, 1.1, 1.5, 1.7, 1.3, 1.3, 1.4)
     checkpoint_every: int = 200
     threads: int = 1
     workers: int = 1
