@@ -169,3 +169,23 @@ def digest(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def seal(folder: Path) -> Bundle:
+    """List every file of the bundle with its present digest in its manifest; the rest of the manifest stays.
+
+    Raises
+    ------
+    BundleError
+        There is no manifest to complete, or it lacks a key.
+    """
+    path = folder / MANIFEST
+    try:
+        head, _, _ = path.read_text(encoding="utf-8").partition("\n[files]\n")
+    except OSError as error:
+        raise BundleError(
+            f"{path} cannot be read; write it first, its layout is in inference/bundle.py."
+        ) from error
+    lines = [f'"{f.relative_to(folder).as_posix()}" = "{digest(f)}"' for f in weight_files(folder)]
+    path.write_text("\n".join([head.rstrip(), "", "[files]", *lines, ""]), encoding="utf-8")
+    return read_bundle(folder)

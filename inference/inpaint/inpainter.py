@@ -37,7 +37,7 @@ class DiffusionInpainter:
     def __init__(self, folder: Path, *, steps: int = 20, guidance: float = 1.0) -> None:
         pipeline = StableDiffusionInpaintPipeline.from_pretrained(
             folder,
-            torch_dtype=torch.float32,
+            dtype=torch.float32,
             local_files_only=True,
             safety_checker=None,
             requires_safety_checker=False,
@@ -68,7 +68,7 @@ class DiffusionInpainter:
     def inpaint(self, images: Image, hide: Mask, prompts: Sequence[str], seeds: Sequence[int]) -> Image:
         """Painted uint8 RGB (N, S, S, 3); see :class:`inference.contract.Inpainter`."""
         blanked = np.where(hide[..., None], np.uint8(127), images)
-        picture = torch.from_numpy(blanked).permute(0, 3, 1, 2).float() / 127.5 - 1
+        picture = torch.from_numpy(blanked).permute(0, 3, 1, 2).float() / 255
         mask = torch.from_numpy(np.ascontiguousarray(hide)).float()[:, None]
         guided = self._guidance > 1
         painted = self._pipeline(
