@@ -167,7 +167,7 @@ def run(model: Model, step: Step, plan: Plan, on_checkpoint: Callable[[Model], N
             if not bool(torch.isfinite(loss)):
                 raise FloatingPointError(f"{plan.name}: the loss is not finite at step {index}")
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)
             optimiser.step()
             _follow(average, model, keep=min(0.998, (index + 1) / (index + 10)))

@@ -118,8 +118,26 @@ def stranger(rng: np.random.Generator, faces: Image) -> Image:
     return np.clip(mixed, 0, 255).astype(np.uint8)[inner, inner]
 
 
-def disturbed(rng: np.random.Generator, wide: Image) -> Image:
-    """What a camera, a detector's error, a disease or an archive makes of a crop; 128² in, 112² out."""
+def _elsewhere(rng: np.random.Generator, wide: Image, other: Image) -> Image:
+    """The face in other surroundings: of one colour, or those of another crop.
+
+    Who somebody is must not be read from the wall behind; an anonymised picture keeps that wall.
+    """
+    mask = np.zeros((SIDE_PX, SIDE_PX), np.uint8)
+    axes = (int(rng.uniform(37, 54)), int(rng.uniform(52, 68)))
+    cv2.ellipse(mask, (SIDE_PX // 2, MARGIN_PX + 66), axes, 0, 0, 360, 255, -1)
+    weight = cv2.GaussianBlur(mask, (0, 0), rng.uniform(2, 6)).astype(np.float32)[:, :, None] / 255
+    around = other.astype(np.float32) if rng.random() < 0.4 else rng.uniform(0, 255, 3).astype(np.float32)
+    return np.asarray(wide * weight + around * (1 - weight), np.float32).astype(np.uint8)
+
+
+def disturbed(rng: np.random.Generator, wide: Image, other: Image) -> Image:
+    """What a camera, a detector's error, a disease or an archive makes of a crop; 128² in, 112² out.
+
+    ``other`` is another crop, whose surroundings may be lent.
+    """
+    if rng.random() < 0.5:
+        wide = _elsewhere(rng, wide, other)
     angle, scale = rng.normal(0, 4), np.exp(rng.normal(0, 0.04))
     matrix = cv2.getRotationMatrix2D((SIDE_PX / 2, SIDE_PX / 2), angle, scale)
     matrix[:, 2] = matrix[:, 2] + rng.normal(0, 1.6, 2) - MARGIN_PX

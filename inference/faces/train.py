@@ -181,7 +181,13 @@ def train_recogniser(
 
     def step(rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         chosen = rng.choice(len(answers.crops), config.batch, replace=config.batch > len(answers.crops))
-        crops = np.stack([strangers.disturbed(rng, answers.crops[each]) for each in chosen])
+        others = rng.permutation(chosen)
+        crops = np.stack(
+            [
+                strangers.disturbed(rng, answers.crops[each], answers.crops[other])
+                for each, other in zip(chosen, others, strict=True)
+            ]
+        )
         fed = (torch.from_numpy(crops).permute(0, 3, 1, 2).float() - recogniser.MEAN) / recogniser.DEVIATION
         taught = torch.from_numpy(answers.embeddings[chosen].astype(np.float32))
         loss = recogniser.loss(
