@@ -127,6 +127,7 @@ def _serve(options: argparse.Namespace) -> int:
     duties = schedule.Duties(ledger, spool, trail, pipeline, conf.arrival.quiet_s, conf.retention)
     clock = schedule.start(duties)
     intake = receive.Intake(spool, ledger, conf.listener.max_object_mb * MIB)
+    intake.recover()
     reception = receive.listen(receive.Desk(conf.listener, conf.peers, intake, trail))
     trail.append("service", "service.started")
     log.get().info(

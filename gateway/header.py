@@ -24,6 +24,7 @@ HEADER_BYTES = 64 << 20
 ELEMENTS = 200_000
 DEPTH = 32
 CHUNK_BYTES = 1 << 20
+FILE_META_BYTES = 1 << 16
 
 SOP_CLASS, SOP_INSTANCE, STUDY, SERIES = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
 WANTED = frozenset({SOP_CLASS, SOP_INSTANCE, STUDY, SERIES})
@@ -89,7 +90,7 @@ def read(file: Path, transfer_syntax: UID, max_bytes: int) -> Header:
         if size - start > max_bytes:
             raise Unparsable("the object is larger than [listener] max_object_mb")
         stream.seek(start)
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         stream.seek(start)
         if transfer_syntax == DeflatedExplicitVRLittleEndian:
             body, end = _inflated(stream, max_bytes)
@@ -99,8 +100,45 @@ def read(file: Path, transfer_syntax: UID, max_bytes: int) -> Header:
         walker.elements(None, 0, implicit=transfer_syntax.is_implicit_VR)
     found = {tag: _uid(walker.found.get(tag)) for tag in WANTED}
     return Header(
-        found[SOP_CLASS], found[SOP_INSTANCE], found[STUDY], found[SERIES], walker.has_pixels, digest, size
+        found[SOP_CLASS], found[SOP_INSTANCE], found[STUDY], found[SERIES], walker.has_pixels, sha256, size
     )
+
+
+def digest(file: Path) -> str:
+    """SHA-256, hexadecimal, of a Part 10 file's data set; empty where it is not one.
+
+    Raises
+    ------
+    OSError
+        The disk cannot be read.
+    """
+    with file.open("rb") as stream:
+        try:
+            stream.seek(_data_set_start(stream))
+        except Unparsable:
+            return ""
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def transfer_syntax(file: Path) -> UID:
+    """The transfer syntax a Part 10 file says it has, as far as the listener wrote it.
+
+    Raises
+    ------
+    Unparsable
+        It has no file meta information.
+    OSError
+        The disk cannot be read.
+    """
+    with file.open("rb") as stream:
+        start = _data_set_start(stream)
+        stream.seek(144)
+        group = stream.read(min(start - 144, FILE_META_BYTES))
+    place = group.find(b"\x02\x00\x10\x00UI")
+    if place < 0:
+        raise Unparsable("the file does not say its transfer syntax")
+    length = int.from_bytes(group[place + 6 : place + 8], "little")
+    return UID(_uid(group[place + 8 : place + 8 + length]))
 
 
 def _data_set_start(stream: BinaryIO) -> int:

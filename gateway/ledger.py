@@ -61,15 +61,20 @@ class Ledger:
     def __init__(self, url: str) -> None:
         self._engine = schema.engine(url)
         self._reader = self._engine.execution_options(reading=True)
+        self._intake = schema.engine(url, synchronous="NORMAL")
         with translated():
             schema.METADATA.create_all(self._engine)
 
     def close(self) -> None:
         """Let go of the database."""
         self._engine.dispose()
+        self._intake.dispose()
 
     def record(self, instance: Instance, peer: str) -> tuple[Entry, bool]:
-        """Note a received instance; the row is durable when this returns.
+        """Note a received instance.
+
+        The row survives the end of this process when this returns, and a power cut soon after: its bytes are
+        durable already, and `receive.Intake.recover` makes the row again from them.
 
         Parameters
         ----------
@@ -85,14 +90,17 @@ class Ledger:
             instance are held with the reason ``conflict``.
         """
         query = sa.select(INSTANCES).where(INSTANCES.c.sop_instance == instance.sop_instance)
-        with self._writing() as db:
-            known = [read_entry(row) for row in db.execute(query)]
+        with self._writing(self._intake) as db:
+            known = [read_entry(row._mapping) for row in db.execute(query)]
             for entry in known:
                 if entry.instance.sha256 == instance.sha256:
                     return entry, False
             now = time.time()
             row: dict[str, Any] = {
                 **asdict(instance),
+                "attempts": 0,
+                "original_gone": False,
+                "clean_gone": False,
                 "id": uuid.uuid4().hex,
                 "peer": peer,
                 "state": State.RECEIVED,
@@ -102,17 +110,15 @@ class Ledger:
             if any(entry.state in LIVE for entry in known):
                 detail = "another object with the same UID was received before"
                 row |= {"state": State.HELD, "reason": "conflict", "detail": detail}
-            db.execute(INSTANCES.insert().values(row))
+            db.execute(INSTANCES.insert(), row)
             _note(db, row["id"], row["state"], row.get("reason"), f"peer:{peer}")
-            added = db.execute(sa.select(INSTANCES).where(INSTANCES.c.id == row["id"])).one()
-            return read_entry(added), True
+            return read_entry(row), True
 
-    def find(self, instance: Instance) -> Entry | None:
-        """The row of these very bytes under this UID, if they were received before."""
-        same = (INSTANCES.c.sop_instance == instance.sop_instance, INSTANCES.c.sha256 == instance.sha256)
+    def unknown(self, digests: Sequence[str]) -> set[str]:
+        """Which of these digests of received bytes no row has."""
+        query = sa.select(INSTANCES.c.sha256).where(INSTANCES.c.sha256.in_(digests))
         with self._reading() as db:
-            row = db.execute(sa.select(INSTANCES).where(*same)).one_or_none()
-        return None if row is None else read_entry(row)
+            return set(digests) - set(db.scalars(query))
 
     def entry(self, instance: InstanceId) -> Entry:
         """The row of one instance.
@@ -126,7 +132,7 @@ class Ledger:
             row = db.execute(sa.select(INSTANCES).where(INSTANCES.c.id == instance)).one_or_none()
         if row is None:
             raise KeyError(instance)
-        return read_entry(row)
+        return read_entry(row._mapping)
 
     def entries(
         self, *, state: State | None = None, arrival: ArrivalId | None = None, reason: str | None = None
@@ -141,7 +147,7 @@ class Ledger:
             if wanted is not None:
                 query = query.where(column == wanted)
         with self._reading() as db:
-            return [read_entry(row) for row in db.execute(query)]
+            return [read_entry(row._mapping) for row in db.execute(query)]
 
     def unsettled(self) -> list[ArrivalId]:
         """Started arrivals with instances that wait to be treated or sent."""
@@ -336,8 +342,8 @@ class Ledger:
             yield db
 
     @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        with translated(), self._engine.begin() as db:
+    def _writing(self, engine: sa.Engine | None = None) -> Iterator[sa.Connection]:
+        with translated(), (engine or self._engine).begin() as db:
             yield db
 
 

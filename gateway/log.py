@@ -24,6 +24,7 @@ EVENTS: Final[Mapping[str, frozenset[str]]] = {
         "association.closed": "peer received",
         "instance.received": "instance peer size_bytes seconds",
         "instance.repeated": "instance peer",
+        "instance.recovered": "instance",
         "instance.declined": "peer status reason",
         "instance.cleared": "instance arrival seconds attempts",
         "instance.held": "instance arrival reason seconds",

@@ -5,6 +5,8 @@ identifiers of an object is looked at here.
 """
 
 import contextlib
+import itertools
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -39,6 +41,10 @@ SUCCESS: Final = 0x0000
 OUT_OF_RESOURCES: Final = 0xA700
 MISMATCH: Final = 0xA900
 CANNOT_UNDERSTAND: Final = 0xC000
+
+BATCH: Final = 500
+RECOVERED: Final = "(recovered)"
+"""In the place of the sender, where it is no longer known; no AE title has this form by accident."""
 
 REJECTED_PERMANENT, BY_USER, CALLING_AE_UNKNOWN = 0x01, 0x01, 0x03
 
@@ -108,30 +114,69 @@ class Intake:
             raise Mismatch("the data set is not the instance that was announced")
         if not found.has_pixels:
             raise Mismatch("an image without pixels")
-        instance = Instance(
-            sop_instance=OriginalUid(found.sop_instance),
-            study=OriginalUid(found.study),
-            series=OriginalUid(found.series),
-            sop_class=found.sop_class,
-            transfer_syntax=str(announced.transfer_syntax),
-            sha256=found.sha256,
-            size_bytes=found.size_bytes,
-        )
-        known = self.ledger.find(instance)
-        if known is None:
-            self.spool.keep_original(file, found.sha256)
-            known, is_new = self.ledger.record(instance, peer)
-        else:
-            is_new = False
-        if not is_new:
-            log.get().info("instance.repeated", instance=known.id, peer=peer)
-            return
+        instance = _instance(found, announced.transfer_syntax)
+        self.spool.keep_original(file, found.sha256)
+        entry, is_new = self.ledger.record(instance, peer)
         seconds = round(time.perf_counter() - start, 4)
-        log.get().info(
-            "instance.received", instance=known.id, peer=peer, size_bytes=found.size_bytes, seconds=seconds
-        )
-        if known.reason is not None:
-            log.get().warning("instance.held", instance=known.id, reason=known.reason)
+        if is_new:
+            log.get().info(
+                "instance.received",
+                instance=entry.id,
+                peer=peer,
+                size_bytes=found.size_bytes,
+                seconds=seconds,
+            )
+        else:
+            log.get().info("instance.repeated", instance=entry.id, peer=peer)
+            if entry.original_gone:
+                self.spool.remove("original", found.sha256)
+        if is_new and entry.reason is not None:
+            log.get().warning("instance.held", instance=entry.id, reason=entry.reason)
+
+    def recover(self) -> int:
+        """Note originals that have no row: the ledger was behind the disk when the power was cut, or was restored.
+
+        Returns
+        -------
+        int
+            Number of rows made.
+
+        Raises
+        ------
+        Postponed
+            Disk or ledger cannot be used now.
+        Unparsable
+            An original that is whole cannot be read; it stays where it is.
+        """
+        made = 0
+        digests = self.spool.originals()
+        while batch := list(itertools.islice(digests, BATCH)):
+            for digest in self.ledger.unknown(batch):
+                made += self._recover(self.spool.original(digest), digest)
+        return made
+
+    def _recover(self, file: Path, digest: str) -> bool:
+        if header.digest(file) != digest:
+            # Half-written: its bytes were never durable, so it was never acknowledged.
+            self.spool.remove("original", digest)
+            return False
+        syntax = header.transfer_syntax(file)
+        found = header.read(file, syntax, sys.maxsize)
+        entry, is_new = self.ledger.record(_instance(found, syntax), RECOVERED)
+        log.get().warning("instance.recovered", instance=entry.id)
+        return is_new
+
+
+def _instance(found: header.Header, transfer_syntax: UID) -> Instance:
+    return Instance(
+        sop_instance=OriginalUid(found.sop_instance),
+        study=OriginalUid(found.study),
+        series=OriginalUid(found.series),
+        sop_class=found.sop_class,
+        transfer_syntax=str(transfer_syntax),
+        sha256=found.sha256,
+        size_bytes=found.size_bytes,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +259,12 @@ def handle_requested(event: Any, desk: Desk) -> None:
 
 
 def handle_closed(event: Any, desk: Desk) -> None:
-    """The connection is gone: note who sent how many objects."""
+    """The connection is gone: note who sent how many objects, and drop one that was not complete."""
+    # pynetdicom keeps the file of an incomplete object open, and leaves it where it is.
+    incomplete = getattr(event.assoc.dimse.message, "_data_set_file", None)
+    if incomplete is not None:
+        incomplete.close()
+        Path(incomplete.name).unlink(missing_ok=True)
     kept = desk.kept.pop(event.assoc, 0)
     if not kept:
         return

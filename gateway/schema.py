@@ -1,6 +1,6 @@
 """The ledger's tables, the value one row becomes, and the way to reach the database.
 
-SQLite runs with a write-ahead log and full synchronisation: what was committed survives a power cut.
+SQLite runs with a write-ahead log.
 """
 
 import json
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NewType
+from typing import Any, Literal, NewType
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
@@ -34,7 +34,7 @@ INSTANCES = sa.Table(
     sa.Column("series", sa.String(64), nullable=False),
     sa.Column("sop_class", sa.String(64), nullable=False),
     sa.Column("transfer_syntax", sa.String(64), nullable=False),
-    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False, index=True),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Column("peer", sa.String(16), nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
@@ -102,6 +102,8 @@ class Entry:
         Unfinished attempts in the present state.
     changed_at
         Seconds since the epoch of the last change of state.
+    original_gone
+        Whether the original was removed, its time being over.
     """
 
     id: InstanceId
@@ -118,11 +120,15 @@ class Entry:
     attempts: int
     received_at: float
     changed_at: float
+    original_gone: bool
 
 
-def read_entry(row: "sa.Row[Any]") -> Entry:
-    """One row of ``INSTANCES`` as a value."""
-    facts = row._mapping
+EMPTY: Mapping[str, None] = dict.fromkeys(INSTANCES.columns.keys())
+
+
+def read_entry(facts: Mapping[Any, Any]) -> Entry:
+    """One row of ``INSTANCES``, by column name, as a value; a column that is not there is null."""
+    facts = {**EMPTY, **facts}
     return Entry(
         id=InstanceId(facts["id"]),
         instance=Instance(
@@ -146,17 +152,29 @@ def read_entry(row: "sa.Row[Any]") -> Entry:
         attempts=facts["attempts"],
         received_at=facts["received_at"],
         changed_at=facts["changed_at"],
+        original_gone=bool(facts["original_gone"]),
     )
 
 
-def engine(url: str) -> sa.Engine:
-    """A database engine whose committed transactions are durable; nothing is opened yet.
+def engine(url: str, *, synchronous: Literal["FULL", "NORMAL"] = "FULL") -> sa.Engine:
+    """A database engine; nothing is opened yet.
 
     Connections with the execution option ``reading`` do not wait for writers.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL.
+    synchronous
+        SQLite only. ``FULL``: what was committed survives a power cut. ``NORMAL``: it survives the end of the
+        process, and a power cut together with the next ``FULL`` commit.
     """
     made = sa.create_engine(url)
     if made.dialect.name == "sqlite":
         event.listen(made, "connect", _prepare_sqlite)
+        event.listen(
+            made, "connect", lambda connection, _: connection.execute(f"PRAGMA synchronous={synchronous}")
+        )
         event.listen(made, "begin", _begin_sqlite)
     return made
 
@@ -184,7 +202,7 @@ def translated() -> Iterator[None]:
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # transactions are begun by `_begin_sqlite`, not by the driver
     cursor = connection.cursor()
-    for pragma in (f"busy_timeout={BUSY_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in (f"busy_timeout={BUSY_MS}", "journal_mode=WAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -5,10 +5,13 @@ may leave. A file's name is the SHA-256 of its content, so writing the same thin
 """
 
 import contextlib
+import filecmp
 import hashlib
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NewType
 
@@ -17,6 +20,7 @@ from gateway.errors import Misconfigured, Postponed
 Digest = NewType("Digest", str)
 
 AREAS = ("original", "clean")
+SYNCS = 8
 SHARDS = tuple(f"{number:02x}" for number in range(256))
 
 
@@ -39,6 +43,7 @@ class Spool:
     def __init__(self, folder: Path, reserve_bytes: int) -> None:
         self._folder = folder
         self._reserve_bytes = reserve_bytes
+        self._syncing = ThreadPoolExecutor(max_workers=SYNCS, thread_name_prefix="spool")
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.incoming.mkdir(exist_ok=True, mode=0o700)
@@ -80,7 +85,10 @@ class Spool:
             raise Postponed("disk-reserve", "the spool's disk is below its reserve")
 
     def keep_original(self, received: Path, digest: str) -> Path:
-        """Move a received file to its place, durably.
+        """Give a received file its place, durably; its name in ``incoming`` may be removed afterwards.
+
+        The name is given before the bytes are synced, so that both become durable by one flush of the disk. What
+        a crash leaves half-written has no row in the ledger and is not taken for an original.
 
         Parameters
         ----------
@@ -96,12 +104,26 @@ class Spool:
         """
         target = self.original(digest)
         try:
-            _sync(received)
-            received.replace(target)
-            _sync(target.parent)
+            try:
+                target.hardlink_to(received)
+            except FileExistsError:
+                # Another association's copy may already be acknowledged: it is replaced only if it is no copy.
+                if not filecmp.cmp(received, target, shallow=False):
+                    _sync(received)
+                    received.replace(target)
+            # At the same time, because the disk then flushes once for both.
+            folder = self._syncing.submit(_sync, target.parent)
+            _sync(target)
+            folder.result()
         except OSError as error:
             raise Postponed("spool", f"the spool cannot be written ({error.strerror})") from error
         return target
+
+    def originals(self) -> Iterator[Digest]:
+        """Digests of the originals that are there, in no order."""
+        for shard in SHARDS:
+            for file in (self._folder / "original" / shard).glob("*.dcm"):
+                yield Digest(file.stem)
 
     def keep_clean(self, file: bytes) -> Digest:
         """Write a clean file durably and return its digest.

@@ -224,10 +224,16 @@ def test_many_senders_at_once_make_one_row(ledger: Ledger) -> None:
     assert sum(is_new for _, is_new in results) == 1
 
 
-def test_a_commit_is_synchronous_and_logged_ahead(ledger: Ledger) -> None:
-    with ledger._engine.connect() as db:
-        assert db.execute(sa.text("PRAGMA synchronous")).scalar() == 2
-        assert db.execute(sa.text("PRAGMA journal_mode")).scalar() == "wal"
+def test_commits_are_synchronous_but_for_rows_that_can_be_made_again(ledger: Ledger) -> None:
+    for engine, synchronous in ((ledger._engine, 2), (ledger._reader, 2), (ledger._intake, 1)):
+        with engine.connect() as db:
+            assert db.execute(sa.text("PRAGMA synchronous")).scalar() == synchronous
+            assert db.execute(sa.text("PRAGMA journal_mode")).scalar() == "wal"
+
+
+def test_digests_without_a_row_are_found(ledger: Ledger) -> None:
+    ledger.record(received(), "PACS")
+    assert ledger.unknown(DIGESTS) == set(DIGESTS[1:])
 
 
 def test_a_database_that_is_away_postpones(tmp_path: Path) -> None:

@@ -28,7 +28,6 @@ def test_an_original_is_moved_and_found_by_its_digest(spool: Spool) -> None:
     kept = spool.keep_original(file, DIGEST)
     assert kept == spool.original(DIGEST)
     assert kept.read_bytes() == b"photograph"
-    assert not file.exists()
 
 
 def test_keeping_the_same_thing_twice_is_keeping_it_once(spool: Spool) -> None:
@@ -58,7 +57,7 @@ def test_file_and_folder_are_synced_before_the_call_returns(
 
     monkeypatch.setattr(os, "fsync", fsync)
     spool.keep_original(incoming(spool), DIGEST)
-    assert [Path(path).name for path in synced] == ["tmp.dcm", DIGEST[:2]]
+    assert {Path(path).name for path in synced} == {f"{DIGEST}.dcm", DIGEST[:2]}
     synced.clear()
     digest = spool.keep_clean(b"other")
     assert synced[-1] == str(spool.clean(digest).parent)
@@ -106,3 +105,17 @@ def test_a_folder_that_cannot_be_made_is_a_wrong_setting(tmp_path: Path) -> None
 
 def test_the_spool_belongs_to_its_owner_alone(spool: Spool, tmp_path: Path) -> None:
     assert (tmp_path / "spool").stat().st_mode & 0o777 == 0o700
+
+
+def test_an_acknowledged_copy_is_not_replaced_by_another_of_the_same_content(spool: Spool) -> None:
+    spool.keep_original(incoming(spool), DIGEST)
+    first = spool.original(DIGEST).stat().st_ino
+    spool.keep_original(incoming(spool), DIGEST)
+    assert spool.original(DIGEST).stat().st_ino == first
+
+
+def test_what_a_crash_left_half_written_is_replaced(spool: Spool) -> None:
+    spool.original(DIGEST).write_bytes(b"photo")
+    spool.keep_original(incoming(spool), DIGEST)
+    assert spool.original(DIGEST).read_bytes() == b"photograph"
+    assert list(spool.originals()) == [DIGEST]
