@@ -115,8 +115,8 @@ def _serve(options: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    ledger, spool, trail = _ledger(conf), _spool(conf), _trail(conf)
     treat = build_treatment(conf)
-    spool, ledger, trail = _spool(conf), _ledger(conf), _trail(conf)
     pipeline = Pipeline(
         Stages(ledger, spool, trail, treat, conf.archive),
         sqlite_url(conf.ledger.folder / "workflows.sqlite"),

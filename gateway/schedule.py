@@ -89,12 +89,12 @@ def start(duties: Duties) -> BackgroundScheduler:
         (duties.retire, RETENTION_EVERY_S),
         (duties.reconcile, RETENTION_EVERY_S),
     ):
-        scheduler.add_job(_guarded(job), "interval", seconds=every_s, id=job.__name__)
+        scheduler.add_job(guarded(job), "interval", seconds=every_s, id=job.__name__)
     scheduler.start()
     return scheduler
 
 
-def _guarded(job: Callable[[], None]) -> Callable[[], None]:
+def guarded(job: Callable[[], None]) -> Callable[[], None]:
     """A job whose failure is told by its class alone, and does not end the job."""
 
     def run() -> None:
