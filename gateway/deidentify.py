@@ -133,7 +133,7 @@ class Deidentifier:
     ) -> Evidence:
         """Everything the gates ask for, measured on the finished file."""
         finished = part10.read(file)
-        shown = frames.decode(finished).rgb
+        shown = frames.decode(finished, like=decoded).rgb
         same_shape = shown.shape == decoded.rgb.shape
         edited = bool(done.hide.any())
         return Evidence(
@@ -148,7 +148,7 @@ class Deidentifier:
             outside_identical=same_shape and not changed_outside(decoded.rgb, shown, done.hide),
             kept_identical=same_shape and bool(np.array_equal(decoded.rgb[done.keep], shown[done.keep])),
             text=legible,
-            residue=len(residue(source, file)),
+            residue=len(residue(source, file, self._profile)),
             marker_faults=len(mark.markers(finished, edited=edited)),
             attempts=done.attempts,
         )

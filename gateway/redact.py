@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.errors import Held, Postponed
-from inference.anonymize import MaskOptions, Plan, paint, plan, uncovered
+from inference.anonymize import MaskOptions, Plan, paint, plan, search, uncovered
 from inference.contract import Floats, Image, Mask, Models, Unavailable
 
 SMALLER_KEEP = 0.0
@@ -71,7 +71,7 @@ class Redactor:
         """Embeddings (D,) of every face in frames (F, H, W, 3)."""
         found = []
         for image in frames:
-            for face in self.models.faces.find(image, thorough=True):
+            for face in search(image, self.models):
                 try:
                     found.append(self.models.faces.embed(image, face.landmarks))
                 except ValueError:

@@ -20,6 +20,8 @@ from inference.regions import Regions, face_oval, grow, landmark_features, segme
 LesionRule = Literal["hide", "keep", "hold"]
 BLANK = 127
 """What the generator sees in place of hidden pixels."""
+LEAST_FEATURE = 1e-4
+"""Share of the picture below which something that looks like a feature is a speck."""
 FACE_WIDTH_SPANS = 2.2
 """Width of a face in spans (median of frontal portraits)."""
 
@@ -81,11 +83,12 @@ def plan(image: Image, models: Models, options: MaskOptions, faces: Sequence[Fac
         A model cannot answer now.
     """
     height, width = image.shape[:2]
-    found = tuple(models.faces.find(image, thorough=True) if faces is None else faces)
+    found = tuple(search(image, models) if faces is None else faces)
     regions = segment(image, found, models.segmenter)
     scale = regions.scale
     lesion = _lesions(regions, models)
-    seen = _features(regions, models)
+    near = _near(found, scale, *lesion.shape)
+    seen = _features(regions, models, near)
     unit = _span_px(found, scale, seen)
     face = np.zeros_like(seen)
     named: dict[str, Mask] = {}
@@ -96,8 +99,9 @@ def plan(image: Image, models: Models, options: MaskOptions, faces: Sequence[Fac
     for mask in named.values():
         face |= mask
     face |= seen
-    if seen.any() or found:
-        face |= _connected(_identity(regions, models), grow(face, 0.05 * unit))
+    if face.any():
+        around = near if found else np.ones_like(near)
+        face |= _connected(_identity(regions, models) & around, grow(face, 0.05 * unit))
     hide = grow(face, options.hide_margin * FACE_WIDTH_SPANS * unit)
     keep = grow(lesion, options.keep_margin * FACE_WIDTH_SPANS * unit) & hide
     covered = _covered(named, lesion)
@@ -112,6 +116,29 @@ def plan(image: Image, models: Models, options: MaskOptions, faces: Sequence[Fac
     crops = tuple(_crops(hide_full, found, models.inpainter.size_px))
     asked = covered if options.lesion_over_features == "hold" else ()
     return Plan(hide_full, keep_full, to_native(seen, height, width), crops, found, asked)
+
+
+def search(image: Image, models: Models) -> list[Face]:
+    """The faces of a photograph: upright ones, else those that turned copies show, each person once.
+
+    A detector that looks at turned copies sees many a face a second time, upside down; so those count only where
+    the upright picture shows none, and only the best of them at each place.
+    """
+    found = models.faces.find(image) or models.faces.find(image, thorough=True)
+    distinct: list[Face] = []
+    for face in sorted(found, key=lambda one: -one.score):
+        if not any(_same_place(face, other) for other in distinct):
+            distinct.append(face)
+    return distinct
+
+
+def _same_place(face: Face, other: Face) -> bool:
+    """Whether the middle of either box lies inside the other."""
+    for inner, outer in ((face.box, other.box), (other.box, face.box)):
+        x, y = (inner[:2] + inner[2:]) / 2
+        if outer[0] <= x <= outer[2] and outer[1] <= y <= outer[3]:
+            return True
+    return False
 
 
 def paint(image: Image, plan: Plan, inpainter: Inpainter, prompt: str, seed: int) -> Image:
@@ -155,7 +182,11 @@ def uncovered(image: Image, plan: Plan, models: Models, tolerance: float = 0.06)
     """
     faces = plan.faces
     regions = segment(image, faces, models.segmenter, mirrored=True)
-    seen = _features(regions, models)
+    near = _near(faces, regions.scale, *regions.probabilities.shape[1:])
+    seen = _features(regions, models, near)
+    if near.any() and (seen & ~near).any():
+        straight = _features(segment(image, faces, models.segmenter), models, near)
+        seen &= near | straight  # away from every face, both looks have to agree
     for one in faces:
         for mask in landmark_features(one, regions.scale, *seen.shape).values():
             seen = seen | mask
@@ -175,9 +206,29 @@ def _lesions(regions: Regions, models: Models) -> Mask:
     return np.asarray(regions.of(names) > 0.5)
 
 
-def _features(regions: Regions, models: Models) -> Mask:
-    seen = regions.of(models.features) > 0.35
-    return np.asarray(cv2.morphologyEx(seen.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0)
+def _near(faces: Sequence[Face], scale: float, height: int, width: int) -> Mask:
+    """Where a face or its surroundings are, bool (h, w); nowhere without a face."""
+    near = np.zeros((height, width), np.bool_)
+    for one in faces:
+        oval = face_oval(one, scale, height, width)
+        near |= grow(oval, 0.45 * _span_px([one], scale, oval))
+    return near
+
+
+def _features(regions: Regions, models: Models, near: Mask) -> Mask:
+    """Features seen, bool (h, w): a weak sign is enough near a face and where there is no face at all.
+
+    Away from the faces of a picture that shows some, cloth and jewellery are taken for features too easily; there
+    only a clear sign counts.
+    """
+    probability = regions.of(models.features)
+    limit = np.where(near | (not near.any()), 0.35, 0.7)
+    seen = (probability > limit).astype(np.uint8)
+    seen = np.asarray(cv2.morphologyEx(seen, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(seen)
+    least = LEAST_FEATURE * seen.size
+    large = [index for index in range(1, count) if stats[index, cv2.CC_STAT_AREA] >= least]
+    return np.asarray(np.isin(labels, large))
 
 
 def _identity(regions: Regions, models: Models) -> Mask:

@@ -24,6 +24,7 @@
     [faces]
     kind = "insightface"
     folder = "faces"
+    threshold = 0.5                      # least score of a face
     similarity_limit = 0.3               # calibrated: cosine at the chosen false acceptance rate
 
     [prompts]

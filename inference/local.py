@@ -46,7 +46,9 @@ def load_models(folder: Path, *, threads: int = 0) -> Models:
             steps=int(bundle.inpainter["steps"]),
             guidance=float(bundle.inpainter["guidance"]),
         ),
-        faces=InsightFaceAnalyser(folder / bundle.faces["folder"], threads=threads),
+        faces=InsightFaceAnalyser(
+            folder / bundle.faces["folder"], threads=threads, threshold=float(bundle.faces["threshold"])
+        ),
         roles=bundle.roles,
         features=tuple(bundle.segmenter["features"]),
         similarity_limit=float(bundle.faces["similarity_limit"]),

@@ -68,7 +68,8 @@ def segment(image: Image, faces: Sequence[Face], segmenter: Segmenter, *, mirror
     answers = segmenter.segment(np.stack([square, *(crop.take(small) for crop in crops)]))
     whole = unletterbox(answers[0], placed)
     near = whole.copy()
-    for crop, answer in zip(crops, answers[1:], strict=True):
+    # Best faces last: where crops overlap, the surest face's view decides, not that of a doubtful find.
+    for crop, answer in reversed(list(zip(crops, answers[1:], strict=True))):
         inside = _back(np.ones((1, size, size), np.float32), crop, height, width)[0] > 0.99
         near[:, inside] = _back(answer, crop, height, width)[:, inside]
     merged = _cautious(near, whole, segmenter.classes)
