@@ -3,11 +3,13 @@
 from io import BytesIO
 from pathlib import Path
 
+import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from photographs import photograph, skin
 from pydicom.dataset import Dataset
+from pydicom.filewriter import write_file_meta_info
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     UID,
@@ -19,6 +21,7 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
+from pynetdicom.dsutils import create_file_meta, split_dataset
 
 from gateway import header
 
@@ -164,3 +167,53 @@ def test_no_spoiled_byte_leads_anywhere_but_to_a_header_or_to_unparsable(
     except header.Unparsable:
         return
     assert found.size_bytes == len(spoiled)
+
+
+def received(source: Path, folder: Path) -> tuple[Path, UID]:
+    """A file as the listener would have written it: the data set of ``source`` behind a file meta of its own."""
+    meta, start = split_dataset(source)
+    syntax = UID(meta.get("TransferSyntaxUID") or ImplicitVRLittleEndian)
+    stream = BytesIO()
+    stream.write(bytes(128) + b"DICM")
+    write_file_meta_info(
+        stream, create_file_meta(sop_class_uid="1.2", sop_instance_uid="1.3", transfer_syntax=syntax)
+    )
+    file = folder / "object.dcm"
+    file.write_bytes(stream.getvalue() + source.read_bytes()[start:])
+    return file, syntax
+
+
+KEYWORDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_objects_of_every_origin_are_read_as_pydicom_reads_them(tmp_path: Path, shared: Path) -> None:
+    compared = 0
+    for source in sorted((shared / "data" / "dicom" / "syntaxes").iterdir()):
+        expected = pydicom.dcmread(source, force=True, specific_tags=list(KEYWORDS))
+        if not all(expected.get(keyword) for keyword in KEYWORDS) or "bad_sequence" in source.name:
+            continue
+        file, syntax = received(source, tmp_path)
+        found = header.read(file, syntax, 1 << 31)
+        values = (found.sop_class, found.sop_instance, found.study, found.series)
+        assert values == tuple(expected[keyword].value for keyword in KEYWORDS), source.name
+        assert header.transfer_syntax(file) == syntax
+        assert header.digest(file) == found.sha256
+        compared += 1
+    assert compared > 50
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_malformed_objects_are_read_or_unparsable_and_nothing_else(tmp_path: Path, shared: Path) -> None:
+    unparsable = []
+    for source in sorted((shared / "data" / "dicom" / "malformed").iterdir()):
+        try:
+            file, syntax = received(source, tmp_path)
+        except Exception:  # noqa: BLE001 - not even the test can make a received file of it
+            continue
+        try:
+            header.read(file, syntax, 1 << 31)
+        except header.Unparsable:
+            unparsable.append(source.name)
+    assert any("uid_traversal" in name for name in unparsable)
+    assert any("depth_100" in name for name in unparsable)
