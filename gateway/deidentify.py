@@ -46,6 +46,7 @@ class Deidentifier:
 
     def __init__(  # noqa: PLR0913 - the six collaborators of the recipe below
         self,
+        *,
         profile: Profile,
         pseudonyms: Pseudonyms,
         redactor: Redactor,

@@ -20,8 +20,8 @@ from gateway.errors import Misconfigured, Postponed
 Digest = NewType("Digest", str)
 
 AREAS = ("original", "clean")
+SHARDS = "0123456789abcdef"
 SYNCS = 8
-SHARDS = tuple(f"{number:02x}" for number in range(256))
 
 
 class Spool:
@@ -121,9 +121,8 @@ class Spool:
 
     def originals(self) -> Iterator[Digest]:
         """Digests of the originals that are there, in no order."""
-        for shard in SHARDS:
-            for file in (self._folder / "original" / shard).glob("*.dcm"):
-                yield Digest(file.stem)
+        for file in (self._folder / "original").glob("?/*.dcm"):
+            yield Digest(file.stem)
 
     def keep_clean(self, file: bytes) -> Digest:
         """Write a clean file durably and return its digest.
@@ -184,9 +183,9 @@ class Spool:
         return removed
 
     def _path(self, area: str, digest: str) -> Path:
-        if area not in AREAS or len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+        if area not in AREAS or len(digest) != 64 or not set(digest) <= set(SHARDS):
             raise ValueError("not a place in the spool")
-        return self._folder / area / digest[:2] / f"{digest}.dcm"
+        return self._folder / area / digest[0] / f"{digest}.dcm"
 
 
 def _sync(path: Path) -> None:

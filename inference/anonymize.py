@@ -251,7 +251,7 @@ def _span_px(faces: Sequence[Face], scale: float, seen: Mask) -> float:
     if seen.any():
         # A feature covers roughly a fifth of a span² on a face seen from the front.
         count, _, stats, _ = cv2.connectedComponentsWithStats(seen.astype(np.uint8))
-        return float(np.sqrt(stats[1:count, cv2.CC_STAT_AREA].max() * 5.0))
+        return float(np.sqrt(float(stats[1:count, cv2.CC_STAT_AREA].max()) * 5.0))
     return max(seen.shape) / 4
 
 

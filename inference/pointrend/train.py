@@ -114,7 +114,7 @@ class Training:
         if not bool(torch.isfinite(loss)):
             raise FloatingPointError(f"the loss of step {self.done} is not finite")
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
         self.optimiser.step()
         self.done += 1

@@ -1,0 +1,129 @@
+"""What must hold about pixels, with stand-in models and, for the way as a whole, with the nano bundle."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inference.anonymize import MaskOptions, Plan, paint, plan, uncovered
+from inference.crops import covering_crop, face_crop
+
+NANO = Path(__file__).parents[2] / "bundles" / "nano"
+
+
+class Echo:
+    """An inpainter that gives back a function of everything it is shown: any leak shows in its output."""
+
+    size_px = 32
+
+    def inpaint(self, images, hide, prompts, seeds):
+        out = []
+        for image, mask, prompt, seed in zip(images, hide, prompts, seeds, strict=True):
+            digest = hash((image.tobytes(), mask.tobytes(), prompt, seed)) % 2**32
+            out.append(np.random.default_rng(digest).integers(0, 256, image.shape, dtype=np.uint8))
+        return np.stack(out)
+
+
+def _case(seed):
+    draw = np.random.default_rng(seed)
+    height, width = (int(v) for v in draw.integers(33, 240, 2))
+    image = draw.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    hide = np.zeros((height, width), bool)
+    for _ in range(draw.integers(1, 4)):
+        y, x = draw.integers(0, height), draw.integers(0, width)
+        hide[y : y + draw.integers(1, height), x : x + draw.integers(1, width)] = True
+    keep = hide & (draw.random(hide.shape) < 0.2)
+    hide &= ~keep
+    landmarks = draw.uniform(0.2, 0.8, 2) * (width, height) + np.array(
+        [[-10, -8], [10, -8], [0, 2], [-7, 12], [7, 12]]
+    )
+    crop = covering_crop(face_crop(landmarks.astype(np.float32), 32), hide, margin=0.05)
+    return draw, image, Plan(hide, keep, np.zeros_like(hide), (crop,), (), ())
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_outside_hide_the_output_is_the_input_bit_for_bit(seed):
+    _, image, todo = _case(seed)
+    result = paint(image, todo, Echo(), "a prompt", 3)
+    assert np.array_equal(result[~todo.hide], image[~todo.hide])
+    assert np.array_equal(result[todo.keep], image[todo.keep])
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_what_stands_under_hide_has_no_influence_on_the_output(seed):
+    draw, image, todo = _case(seed)
+    other = image.copy()
+    other[todo.hide] = draw.integers(0, 256, (int(todo.hide.sum()), 3), dtype=np.uint8)
+    assert np.array_equal(paint(image, todo, Echo(), "a", 3), paint(other, todo, Echo(), "a", 3))
+
+
+def test_prompt_and_seed_have_an_influence():
+    _, image, todo = _case(5)
+    first = paint(image, todo, Echo(), "a", 3)
+    assert not np.array_equal(first, paint(image, todo, Echo(), "b", 3))
+    assert not np.array_equal(first, paint(image, todo, Echo(), "a", 4))
+
+
+def test_nothing_to_hide_leaves_the_picture_alone():
+    _, image, todo = _case(6)
+    untouched = replace(todo, hide=np.zeros_like(todo.hide))
+    assert np.array_equal(paint(image, untouched, Echo(), "a", 3), image)
+
+
+@pytest.fixture(scope="module")
+def nano():
+    from inference.local import load_models
+
+    return load_models(NANO, threads=1)
+
+
+@pytest.fixture(scope="module")
+def astronaut():
+    from skimage.data import astronaut
+
+    return astronaut()
+
+
+@pytest.mark.models
+def test_a_portrait_gets_a_new_face_and_nothing_else(nano, astronaut):
+    todo = plan(astronaut, nano, MaskOptions())
+    assert len(todo.faces) == 1
+    assert 0.02 < todo.hide.mean() < 0.12
+    assert uncovered(astronaut, todo, nano) == 0
+    result = paint(astronaut, todo, nano.inpainter, nano.prompts[""], 5)
+    assert np.array_equal(result[~todo.hide], astronaut[~todo.hide])
+    assert len(nano.faces.find(result)) == 1
+    before = nano.faces.embed(astronaut, todo.faces[0].landmarks)
+    after = nano.faces.embed(result, todo.faces[0].landmarks)
+    assert float(before @ after) < nano.similarity_limit
+
+
+@pytest.mark.models
+def test_with_the_real_models_noise_under_hide_gives_the_same_face(nano, astronaut):
+    todo = plan(astronaut, nano, MaskOptions())
+    noisy = astronaut.copy()
+    noisy[todo.hide] = np.random.default_rng(1).integers(0, 256, (int(todo.hide.sum()), 3), dtype=np.uint8)
+    one = paint(astronaut, todo, nano.inpainter, "a face", 8)
+    assert np.array_equal(one, paint(noisy, todo, nano.inpainter, "a face", 8))
+
+
+@pytest.mark.models
+def test_a_face_left_open_is_counted_as_uncovered(nano, astronaut):
+    todo = plan(astronaut, nano, MaskOptions())
+    half = todo.hide.copy()
+    half[:, : int(todo.faces[0].landmarks[:, 0].mean())] = False
+    assert uncovered(astronaut, replace(todo, hide=half), nano) > 100
+
+
+@pytest.mark.models
+def test_a_picture_without_a_face_has_nothing_to_hide(nano):
+    from inference.phantom import skin_patch
+
+    todo = plan(skin_patch(384, 0.4, 3), nano, MaskOptions())
+    assert not todo.hide.any()
+    assert not todo.faces
