@@ -15,13 +15,17 @@ import numpy as np
 
 from inference.contract import Face, Floats, Image, Inpainter, Mask, Models
 from inference.crops import Crop, covering_crop, face_crop
-from inference.regions import Regions, face_oval, grow, landmark_features, segment, to_native
+from inference.regions import Regions, agreement, face_oval, grow, landmark_features, segment, to_native
 
 LesionRule = Literal["hide", "keep", "hold"]
 BLANK = 127
 """What the generator sees in place of hidden pixels."""
 LEAST_FEATURE = 1e-4
 """Share of the picture below which something that looks like a feature is a speck."""
+LEAST_LONE_FEATURE = 1e-3
+"""The same for what is more likely a feature than not, in a picture that shows no face."""
+TURNED_SCORE = 0.9
+"""Least score of a face that only a turned copy of the picture shows."""
 FACE_WIDTH_SPANS = 2.2
 """Width of a face in spans (median of frontal portraits)."""
 
@@ -119,14 +123,16 @@ def plan(image: Image, models: Models, options: MaskOptions, faces: Sequence[Fac
 
 
 def search(image: Image, models: Models) -> list[Face]:
-    """The faces of a photograph: upright ones, else those that turned copies show, each person once.
+    """The faces of a photograph, each person once: at each place the clearest, whichever way up it stands.
 
-    A detector that looks at turned copies sees many a face a second time, upside down; so those count only where
-    the upright picture shows none, and only the best of them at each place.
+    A face that no look at the upright picture shows has to be a clear one (:data:`TURNED_SCORE`); where a turned
+    one is missed, the features that the segmentation sees are hidden and hold the picture all the same.
     """
-    found = models.faces.find(image) or models.faces.find(image, thorough=True)
+    upright = models.faces.find(image)
+    turned = models.faces.find(image, thorough=True)
+    clear = [face for face in turned if face.score >= TURNED_SCORE]
     distinct: list[Face] = []
-    for face in sorted(found, key=lambda one: -one.score):
+    for face in sorted([*upright, *clear], key=lambda one: -one.score):
         if not any(_same_place(face, other) for other in distinct):
             distinct.append(face)
     return distinct
@@ -222,13 +228,15 @@ def _features(regions: Regions, models: Models, near: Mask) -> Mask:
     only a clear sign counts.
     """
     probability = regions.of(models.features)
-    limit = np.where(near | (not near.any()), 0.35, 0.7)
-    seen = (probability > limit).astype(np.uint8)
+    alone = not near.any()
+    seen = (probability > np.where(near | alone, 0.35, 0.7)).astype(np.uint8)
     seen = np.asarray(cv2.morphologyEx(seen, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)))
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(seen)
-    least = LEAST_FEATURE * seen.size
-    large = [index for index in range(1, count) if stats[index, cv2.CC_STAT_AREA] >= least]
-    return np.asarray(np.isin(labels, large))
+    count, labels = cv2.connectedComponents(seen)
+    strong = np.bincount(labels[probability > 0.5], minlength=count) / seen.size
+    areas = np.bincount(labels.ravel(), minlength=count) / seen.size
+    enough = strong >= LEAST_LONE_FEATURE if alone else areas >= LEAST_FEATURE
+    enough[0] = False
+    return np.asarray(enough[labels])
 
 
 def _identity(regions: Regions, models: Models) -> Mask:

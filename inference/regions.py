@@ -76,6 +76,38 @@ def segment(image: Image, faces: Sequence[Face], segmenter: Segmenter, *, mirror
     return Regions(merged[..., ::-1] if mirrored else merged, segmenter.classes, scale)
 
 
+def agreement(image: Image, faces: Sequence[Face], segmenter: Segmenter) -> list[float]:
+    """How well the segmentation sees eyes, nose and mouth where each face has its landmarks, in [0, 1].
+
+    Each face is looked at turned upright by its own landmarks, so a face taken upside down agrees badly.
+
+    Raises
+    ------
+    inference.contract.Unavailable
+        The segmenter cannot answer now.
+    """
+    if not faces:
+        return []
+    size = segmenter.size_px
+    crops = [face_crop(face.landmarks, size, side_spans=FACE_SEGMENT_SPANS) for face in faces]
+    answers = segmenter.segment(np.stack([crop.take(image) for crop in crops]))
+    reach = max(1, round(0.08 * size / FACE_SEGMENT_SPANS))
+    agreed = []
+    for face, crop, answer in zip(faces, crops, answers, strict=True):
+        points = face.landmarks @ crop.matrix[:, :2].T + crop.matrix[:, 2]
+        places = zip(("eye", "eye", "nose", "mouth"), [*points[:3], points[3:].mean(0)], strict=True)
+        seen = []
+        for name, (x, y) in places:
+            at = answer[
+                segmenter.classes.index(name),
+                max(0, round(y) - reach) : max(0, round(y) + reach + 1),
+                max(0, round(x) - reach) : max(0, round(x) + reach + 1),
+            ]
+            seen.append(float(at.max()) if at.size else 0.0)
+        agreed.append(float(np.mean(seen)))
+    return agreed
+
+
 def _mirrored(face: Face, width: int) -> Face:
     points = face.landmarks[[1, 0, 2, 4, 3]].copy()
     points[:, 0] = width - 1 - points[:, 0]
