@@ -3,6 +3,7 @@
 import argparse
 import json
 import shutil
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def _training(run: Path, part: str) -> Training:
     return Training(int(state["step"]), float(state["seconds"]))
 
 
-def publish(run: Path, pack: Path, *, trained_on: Path, london: Path) -> Figures:
+def publish(run: Path, pack: Path, *, trained_on: Path, london: Path, note: str = "") -> Figures:
     """Copy the models of a run into a pack, measure them there, and write its figures and calibration.
 
     Parameters
@@ -86,6 +87,8 @@ def publish(run: Path, pack: Path, *, trained_on: Path, london: Path) -> Figures
         The portraits; the held-back ones are searched.
     london
         Portraits of other people, two of each person, named ``<person>_<expression>``.
+    note
+        What else a reader must know about this training; printed as it is.
 
     Raises
     ------
@@ -114,11 +117,11 @@ def publish(run: Path, pack: Path, *, trained_on: Path, london: Path) -> Figures
     calibration = json.dumps(figures.calibration.as_dict(), indent=2) + "\n"
     (pack / "calibration.json").write_text(calibration, encoding="utf-8")
     sizes = {part: (pack / f"{part}.onnx").stat().st_size for part in PARTS}
-    (pack / "FIGURES.md").write_text(described(figures, sizes), encoding="utf-8")
+    (pack / "FIGURES.md").write_text(described(figures, sizes, note), encoding="utf-8")
     return figures
 
 
-def described(figures: Figures, sizes: dict[str, int]) -> str:
+def described(figures: Figures, sizes: dict[str, int], note: str) -> str:
     """The figures as a page for people (Markdown)."""
     calibration = figures.calibration
     lines = [
@@ -142,6 +145,7 @@ def described(figures: Figures, sizes: dict[str, int]) -> str:
         "mixed from those portraits. One thread of a CPU shared with other work: the seconds are wall-clock and",
         "no promise.",
         "",
+        *([*textwrap.wrap(note, 108), ""] if note else []),
         "| part | steps | seconds | bytes |",
         "|---|---|---|---|",
     ]
@@ -214,8 +218,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--london", type=Path, required=True, help="folder of other people, two portraits each"
     )
+    parser.add_argument("--note", default="", help="what else a reader must know about this training")
     arguments = parser.parse_args(argv)
-    publish(arguments.run, arguments.pack, trained_on=arguments.data, london=arguments.london)
+    publish(
+        arguments.run, arguments.pack, trained_on=arguments.data, london=arguments.london, note=arguments.note
+    )
     return 0
 
 
