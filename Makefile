@@ -35,7 +35,7 @@ format: $(VENV)/installed-check ## Format the code
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/installed-test ## Measure what docs/performance.md reports
-	$(BIN)/python benchmarks/run.py
+	@for file in benchmarks/*.py; do $(BIN)/python "$$file" || exit 1; done
 
 clean: ## Remove the environment and what was built; state/ and demo-output/ stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

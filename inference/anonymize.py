@@ -24,6 +24,8 @@ LEAST_FEATURE = 1e-4
 """Share of the picture below which something that looks like a feature is a speck."""
 LEAST_LONE_FEATURE = 1e-3
 """The same for what is more likely a feature than not, in a picture that shows no face."""
+CONFIRMED = 0.5
+"""Least agreement of landmarks and segmentation that confirms a face."""
 TURNED_SCORE = 0.9
 """Least score of a face that only a turned copy of the picture shows."""
 FACE_WIDTH_SPANS = 2.2
@@ -123,17 +125,26 @@ def plan(image: Image, models: Models, options: MaskOptions, faces: Sequence[Fac
 
 
 def search(image: Image, models: Models) -> list[Face]:
-    """The faces of a photograph, each person once: at each place the clearest, whichever way up it stands.
+    """The faces of a photograph, each person once: at each place the one whose features the segmentation confirms best.
 
-    A face that no look at the upright picture shows has to be a clear one (:data:`TURNED_SCORE`); where a turned
-    one is missed, the features that the segmentation sees are hidden and hold the picture all the same.
+    A detector that looks at turned copies sees many a face twice, once the wrong way up. A face that no look at the
+    upright picture shows has to be clear or confirmed; where a turned one is missed, the features that the
+    segmentation sees are hidden and hold the picture all the same.
+
+    Raises
+    ------
+    inference.contract.Unavailable
+        A model cannot answer now.
     """
     upright = models.faces.find(image)
     turned = models.faces.find(image, thorough=True)
-    clear = [face for face in turned if face.score >= TURNED_SCORE]
+    found = [*upright, *turned]
+    sure = agreement(image, found, models.segmenter)
+    ranked = sorted(zip(found, sure, strict=True), key=lambda pair: -pair[1] * pair[0].score)
     distinct: list[Face] = []
-    for face in sorted([*upright, *clear], key=lambda one: -one.score):
-        if not any(_same_place(face, other) for other in distinct):
+    for face, confirmed in ranked:
+        believed = any(face is one for one in upright) or face.score >= TURNED_SCORE or confirmed >= CONFIRMED
+        if believed and not any(_same_place(face, other) for other in distinct):
             distinct.append(face)
     return distinct
 
