@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 REQUIREMENTS := pyproject.toml constraints.txt
+DATA := $(or $(ANOSKIN_DATA),../shared)
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -34,8 +35,11 @@ format: $(VENV)/installed-check ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/installed-test ## Measure what docs/performance.md reports
-	@for file in benchmarks/*.py; do $(BIN)/python "$$file" || exit 1; done
+bench: $(VENV)/installed-test peers ## Measure what docs/performance.md reports
+	$(BIN)/python benchmarks/ingest.py
+	@if [ -d "$(DATA)" ]; then mkdir -p build; \
+	  $(BIN)/python benchmarks/held_back.py --data "$(DATA)" --out build/held-back.json; \
+	else echo "No portraits at $(DATA) (ANOSKIN_DATA): the bundle is not measured."; fi
 
 clean: ## Remove the environment and what was built; state/ and demo-output/ stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
