@@ -6,6 +6,7 @@ influence the result (non-interference). Outside *hide* the result is the input,
 Shape letters: H × W native, h × w working scale (:mod:`inference.regions`), S the inpainter's square.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -266,12 +267,15 @@ def _span_px(faces: Sequence[Face], scale: float, seen: Mask) -> float:
     """The span in working pixels: of the largest face, else guessed from the features seen, else from the side."""
     lengths = [float(np.hypot(*(f.landmarks[3:].mean(0) - f.landmarks[:2].mean(0)))) * scale for f in faces]
     if lengths:
-        return float(max(lengths))
+        longest: float = max(lengths)
+        return longest
     if seen.any():
         # A feature covers roughly a fifth of a span² on a face seen from the front.
         count, _, stats, _ = cv2.connectedComponentsWithStats(seen.astype(np.uint8))
-        return float(np.sqrt(float(stats[1:count, cv2.CC_STAT_AREA].max()) * 5.0))
-    return max(seen.shape) / 4
+        largest: float = stats[1:count, cv2.CC_STAT_AREA].max()
+        return math.sqrt(largest * 5.0)
+    longest_side: int = max(seen.shape)
+    return longest_side / 4
 
 
 def _covered(named: dict[str, Mask], lesion: Mask) -> tuple[str, ...]:

@@ -70,11 +70,12 @@ def diseased(scene: Scene, disease: str, *, severity: float = 0.7, seed: int = 1
     return _painted(scene, skin, disease, severity, seed)
 
 
-def overgrown(scene: Scene, disease: str = "psoriasis", coats: int = 3) -> Scene:
-    """The scene with a disease over the whole face, its features included, in several coats."""
-    skin = _skin(scene)
+def overgrown(scene: Scene, coats: int = 3) -> Scene:
+    """The scene with diseases over the whole face, its features included, coat upon coat."""
+    skin = grow(_skin(scene), 0.1 * _span_px(scene))
     for coat in range(coats):
-        scene = _painted(scene, skin, disease, 1.0, 11 + coat)
+        for number, disease in enumerate(("rosacea", "atopic dermatitis", "psoriasis")):
+            scene = _painted(scene, skin, disease, 1.0, 11 + 3 * coat + number)
     return scene
 
 
