@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -178,13 +179,15 @@ def _judged(
 
 
 def _table(findings: Sequence[Finding]) -> Table:
-    table = Table("case", "must end", "ended", "cosine", "kept identical", "lesion kept", "seconds")
+    table = Table("", "case", "ended", "cosine", "identical", "lesion kept", "s", box=SIMPLE_HEAD)
+    table.columns[1].no_wrap = True
     for one in findings:
-        reason = "" if one.reason is None else f" ({one.reason})"
+        ended = "not settled" if one.state is None else str(one.state)
+        ended += "" if one.reason is None else f": {one.reason}"
         table.add_row(
+            "✓" if one.as_expected else "✗",
             one.name,
-            str(one.expected),
-            f"{'not settled' if one.state is None else one.state}{reason}",
+            ended if one.as_expected else f"{ended} (must be {one.expected})",
             "" if one.similarity is None else f"{one.similarity:.2f}",
             {True: "yes", False: "NO", None: ""}[one.kept_pixels_identical],
             "" if one.lesion_kept is None else f"{one.lesion_kept:.0%}",

@@ -70,7 +70,7 @@ def diseased(scene: Scene, disease: str, *, severity: float = 0.7, seed: int = 1
     return _painted(scene, skin, disease, severity, seed)
 
 
-def overgrown(scene: Scene, coats: int = 3) -> Scene:
+def overgrown(scene: Scene, coats: int = 4) -> Scene:
     """The scene with diseases over the whole face, its features included, coat upon coat."""
     skin = grow(_skin(scene), 0.1 * _span_px(scene))
     for coat in range(coats):

@@ -53,7 +53,8 @@ def _panels(finding: Finding) -> list[Rgb]:
     """Before, masks and after, each uint8 RGB (P, P, 3), showing what matters of the picture."""
     shown = finding.shown
     before, hide, keep = shown.before[-1], shown.hide[-1], shown.keep[-1]
-    window = _window(hide | keep)
+    nothing = np.zeros_like(hide)
+    window = _window(nothing if shown.after is None else hide | keep)
     masked = before.astype(np.float32)
     for mask, colour in ((hide, HIDE), (keep, KEEP)):
         masked[mask] = 0.45 * masked[mask] + 0.55 * np.array(colour, np.float32)
@@ -62,8 +63,11 @@ def _panels(finding: Finding) -> list[Rgb]:
 
 
 def _window(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The square about a mask (H, W), with some room; the middle of the picture where the mask is empty."""
+    """The square about the largest part of a mask (H, W); the middle of the picture where the mask is empty."""
     height, width = mask.shape
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    if count > 1:
+        mask = labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
     ys, xs = np.nonzero(mask)
     if not ys.size:
         ys, xs = np.array([0, height - 1]), np.array([0, width - 1])
