@@ -127,3 +127,12 @@ def save_pipeline(
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder)
+    without_paths(folder)
+
+
+def without_paths(folder: Path) -> None:
+    """Take the paths of this machine out of a pipeline's configurations, where diffusers leaves them."""
+    for file in folder.rglob("*.json"):
+        config = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(config, dict) and config.pop("_name_or_path", None) is not None:
+            file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from inference.inpaint.autoencoder import AutoencoderTraining, train_autoencoder
+from inference.inpaint.build import without_paths
 from inference.inpaint.data import load_portraits
 from inference.inpaint.train import InpaintTraining, train_inpaint
 
@@ -60,6 +61,7 @@ def ship_decoder(out: Path) -> None:
     vae = AutoencoderKL.from_pretrained(out / "vae", local_files_only=True)
     vae.register_to_config(scaling_factor=scaling)
     vae.to(torch.float16).save_pretrained(out / "pipeline" / "vae")
+    without_paths(out / "pipeline")
 
 
 if __name__ == "__main__":
