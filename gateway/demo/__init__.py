@@ -39,6 +39,9 @@ RULES: tuple[Rule, ...] = ("hold", "keep")
 SILENCE_S = 180.0
 """How long the gateway may say nothing before what is not settled counts as failed."""
 
+REPORT_COLUMNS = 120
+"""Width of the table where it goes into a file."""
+
 MARK = ".gateway-demo"
 """A file that says that a folder holds results of a demonstration, and may be emptied by the next."""
 
@@ -60,6 +63,8 @@ def run(out: Path) -> int:
         The gateway did not start, or did not accept what was sent.
     """
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=REPORT_COLUMNS)
     begun = time.monotonic()
     service.installation()
     work = _prepare(out)
@@ -180,7 +185,7 @@ def _judged(
 
 def _table(findings: Sequence[Finding]) -> Table:
     table = Table("", "case", "ended", "cosine", "identical", "lesion kept", "s", box=SIMPLE_HEAD)
-    table.columns[1].no_wrap = True
+    table.columns[2].no_wrap = True
     for one in findings:
         ended = "not settled" if one.state is None else str(one.state)
         ended += "" if one.reason is None else f": {one.reason}"
