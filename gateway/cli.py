@@ -112,9 +112,6 @@ def _serve(options: argparse.Namespace) -> int:
 
     conf = settings.load(options.conf)
     log.configure(conf.log.format, conf.log.level)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     ledger, spool, trail = _ledger(conf), _spool(conf), _trail(conf)
     treat = build_treatment(conf)
     pipeline = Pipeline(
@@ -122,6 +119,9 @@ def _serve(options: argparse.Namespace) -> int:
         sqlite_url(conf.ledger.folder / "workflows.sqlite"),
         conf.models.in_flight,
     )
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
     pipeline.start()
     pipeline.reconcile()
     duties = schedule.Duties(ledger, spool, trail, pipeline, conf.arrival.quiet_s, conf.retention)

@@ -5,6 +5,7 @@ or raises where ``strict`` is set, as the tests do. Fields hold pseudonymous ids
 never the value of a DICOM element. What libraries log may quote such values, so only its origin is kept.
 """
 
+import contextlib
 import logging
 import sys
 from collections.abc import Mapping
@@ -90,6 +91,21 @@ class _Origin(logging.Handler):
         )
 
 
+class _Unfailing:
+    """A stream whose reader may go away: a line that cannot be written is lost, and work goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def configure(form: str, level: str, *, stream: TextIO | None = None, strict: bool = False) -> None:
     """Set up logging for this process.
 
@@ -119,7 +135,7 @@ def configure(form: str, level: str, *, stream: TextIO | None = None, strict: bo
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(file=out),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, _Unfailing(out))),
         cache_logger_on_first_use=False,
     )
     _quieten(max(threshold, logging.WARNING))

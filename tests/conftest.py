@@ -1,12 +1,15 @@
 """What every test may ask for."""
 
+import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))  # for the modules tests share: photographs, system.peers
@@ -28,12 +31,29 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    """Whatever the test configures about logging ends with it."""
+    names = ("", "dbos", "pynetdicom", "pydicom", "apscheduler", "py.warnings")
+    loggers = [logging.getLogger(name) for name in names]
+    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    with warnings.catch_warnings():
+        yield
+        logging.captureWarnings(False)
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.level, logger.propagate = handlers, level, propagate
+    structlog.reset_defaults()
+
+
 @pytest.fixture(scope="session")
 def program() -> Callable[[str], str]:
     """The path of an installed program, by name."""
 
     def find(name: str) -> str:
-        found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+        # Not from this environment: pynetdicom brings commands of the same names as DCMTK's.
+        own = Path(sys.executable).parent
+        folders = [f for f in os.environ.get("PATH", "").split(os.pathsep) if Path(f).resolve() != own.resolve()]
+        found = shutil.which(name, path=os.pathsep.join([*folders, "/usr/sbin", "/usr/local/sbin"]))
         if found is None:
             absent(name)
         assert found is not None

@@ -21,6 +21,9 @@ bundle = "nowhere"
 """
 
 
+pytestmark = pytest.mark.usefixtures("restored_logging")
+
+
 @pytest.fixture
 def conf(tmp_path: Path) -> Path:
     file = tmp_path / "gateway.toml"

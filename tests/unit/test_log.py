@@ -5,11 +5,9 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from gateway import log
 
@@ -17,14 +15,8 @@ SOURCES = Path(__file__).resolve().parents[2] / "gateway"
 
 
 @pytest.fixture
-def stream() -> Iterator[io.StringIO]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    with warnings.catch_warnings():
-        yield io.StringIO()
-        logging.captureWarnings(False)
-    root.handlers[:], root.level = handlers, level
-    structlog.reset_defaults()
+def stream(restored_logging: None) -> io.StringIO:
+    return io.StringIO()
 
 
 def records(stream: io.StringIO) -> list[dict[str, object]]:
@@ -78,6 +70,13 @@ def test_levels_below_the_threshold_are_not_written(stream: io.StringIO) -> None
     assert stream.getvalue() == ""
     log.get().warning("service.stopping")
     assert "service.stopping" in stream.getvalue()
+
+
+def test_a_log_nobody_reads_any_more_stops_nothing(stream: io.StringIO) -> None:
+    log.configure("json", "info", stream=stream)
+    stream.close()
+    log.get().info("service.stopping")
+    logging.getLogger("pynetdicom").error("something")
 
 
 def test_every_event_in_the_code_is_in_the_catalogue_and_the_other_way_round() -> None:
