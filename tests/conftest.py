@@ -52,7 +52,9 @@ def program() -> Callable[[str], str]:
     def find(name: str) -> str:
         # Not from this environment: pynetdicom brings commands of the same names as DCMTK's.
         own = Path(sys.executable).parent
-        folders = [f for f in os.environ.get("PATH", "").split(os.pathsep) if Path(f).resolve() != own.resolve()]
+        folders = [
+            f for f in os.environ.get("PATH", "").split(os.pathsep) if Path(f).resolve() != own.resolve()
+        ]
         found = shutil.which(name, path=os.pathsep.join([*folders, "/usr/sbin", "/usr/local/sbin"]))
         if found is None:
             absent(name)

@@ -47,7 +47,10 @@ def wait_until(state: Callable[[], Any], what: str, deadline_s: float = DEADLINE
 
 def find_program(name: str) -> str:
     """The path of a program; a test that needs a missing one skips, or fails in CI."""
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    # Not from this environment: pynetdicom brings commands of the same names as DCMTK's.
+    own = Path(sys.executable).parent.resolve()
+    folders = [f for f in os.environ.get("PATH", "").split(os.pathsep) if Path(f).resolve() != own]
+    found = shutil.which(name, path=os.pathsep.join([*folders, "/usr/sbin", "/usr/local/sbin"]))
     if found is None:
         if os.environ.get("CI", "").lower() in {"true", "1"}:
             pytest.fail(f"{name} is not here, and CI has everything")
