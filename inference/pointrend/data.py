@@ -39,8 +39,8 @@ class Mix:
     """
 
     negatives: float = 0.12
-    close_ups: float = 0.38
-    faces: float = 0.24
+    close_ups: float = 0.5
+    faces: float = 0.3
     healthy: float = 0.22
     views: int = 3
 
