@@ -151,7 +151,8 @@ def _quieten(threshold: int) -> None:
         # A handler of its own is what keeps a library from installing one that prints.
         library.handlers[:] = [_Origin()]
         library.propagate = False
-        library.setLevel(threshold)
+        # A job that is still running when its time comes again is no event: it runs the next time.
+        library.setLevel(max(threshold, logging.ERROR) if name == "apscheduler" else threshold)
     logging.captureWarnings(True)
 
 

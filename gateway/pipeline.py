@@ -54,7 +54,6 @@ class Pipeline:
         self._stages = stages
         self._workflows_url = workflows_url
         self._in_flight = in_flight
-        self._stopping = threading.Event()
         self._idle = threading.Condition()
         self._active = 0
         self._workflows: Mapping[str, Workflow] = {}
@@ -129,7 +128,7 @@ class Pipeline:
 
     def stop(self, timeout_s: float = 60.0) -> None:
         """Finish the object in hand and let go; everything else goes on with the next start."""
-        self._stopping.set()
+        self._stages.stopping.set()
         with self._idle:
             self._idle.wait_for(lambda: self._active == 0, timeout_s)
         DBOS.destroy(destroy_registry=True)
@@ -173,7 +172,7 @@ class Pipeline:
         self._enqueue(stage, arrival, attempt + 1, delay_s)
 
     def _leave_if_stopping(self) -> None:
-        if self._stopping.is_set():
+        if self._stages.stopping.is_set():
             raise _Stopping
 
     @contextmanager

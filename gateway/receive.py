@@ -43,6 +43,8 @@ MISMATCH: Final = 0xA900
 CANNOT_UNDERSTAND: Final = 0xC000
 
 BATCH: Final = 500
+NEGOTIATION_S: Final = 15.0
+"""Longest wait for an association request, and for a peer to close the connection after an abort."""
 RECOVERED: Final = "(recovered)"
 """In the place of the sender, where it is no longer known; no AE title has this form by accident."""
 
@@ -318,7 +320,8 @@ def listen(desk: Desk) -> Reception:
     entity.require_called_aet = True
     entity.maximum_associations = listener.max_associations
     entity.maximum_pdu_size = listener.max_pdu
-    entity.network_timeout = entity.acse_timeout = entity.dimse_timeout = listener.timeout_s
+    entity.network_timeout = entity.dimse_timeout = listener.timeout_s
+    entity.acse_timeout = min(listener.timeout_s, NEGOTIATION_S)
     entity.add_supported_context(VERIFICATION)
     syntaxes = decodable()
     for sop_class in SOP_CLASSES:

@@ -5,9 +5,10 @@ before the row that speaks of it, and the trail is written before the state chan
 loses none.
 """
 
+import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,6 +42,8 @@ class Stages:
         Takes the identity out of one object.
     archive
         Where clean objects go, and how patiently.
+    stopping
+        Set when the service ends: the object in hand is finished, the next one is left for the next start.
     """
 
     ledger: Ledger
@@ -48,6 +51,7 @@ class Stages:
     trail: Trail
     treat: Treat
     archive: Archive
+    stopping: threading.Event = field(default_factory=threading.Event)
 
     def waiting(self, arrival: ArrivalId) -> list[InstanceId]:
         """Instances of an arrival that are not settled, oldest first.
@@ -188,7 +192,13 @@ class Stages:
         return Shipment(entry.id, self.spool.clean(entry.clean_sha256), entry.clean_class, entry.clean_syntax)
 
     def _answered(self, report: Report, arrival: ArrivalId) -> None:
-        """Note what the archive said about one object."""
+        """Note what the archive said about one object.
+
+        Raises
+        ------
+        Postponed
+            The service is stopping, so the next object is not sent now.
+        """
         status = "none" if report.status is None else f"0x{report.status:04X}"
         entry = self.ledger.entry(report.id)
         if report.answer is Answer.STORED:
@@ -202,8 +212,13 @@ class Stages:
                 pseudonym=entry.pseudonym,
                 status=status,
             )
-            return
-        log.get().warning("forward.failed", arrival=arrival, instance=entry.id, status=status)
+        else:
+            self._declined(report, entry, status)
+        if self.stopping.is_set():
+            raise Postponed("stopping", "the service is stopping")
+
+    def _declined(self, report: Report, entry: Entry, status: str) -> None:
+        log.get().warning("forward.failed", arrival=entry.arrival, instance=entry.id, status=status)
         if report.answer is Answer.LATER:
             return
         refusals = self.ledger.begin(entry.id)

@@ -317,3 +317,33 @@ def test_an_object_that_kills_the_process_is_held_after_a_few_starts(tmp_path: P
         finally:
             peer.kill()
         assert sorted(archive.stored) == uids(good)
+
+
+def test_a_stop_in_the_middle_ends_cleanly_and_the_rest_goes_on_later(tmp_path: Path) -> None:
+    with Archive() as archive, gateway(tmp_path / "gateway", archive.port) as peer:
+        files = photographs(tmp_path / "a", 25)
+        assert storescu(peer.port, files).returncode == 0
+        peer.wait_for("instance.cleared")
+        assert peer.stop() == 0
+        counts = peer.counts()
+        assert sum(counts.values()) == 25
+        assert counts["received"] > 0, "the stop came too late to be in the middle"
+        peer.start()
+        settled(peer, 25, State.FORWARDED)
+        assert sorted(archive.asked) == uids(files)
+        assert set(archive.asked.values()) == {1}
+
+
+def test_arrivals_go_on_when_the_workflows_are_lost(tmp_path: Path) -> None:
+    port = free_port()
+    with gateway(tmp_path / "gateway", port) as peer:
+        files = photographs(tmp_path / "a", 2)
+        assert storescu(peer.port, files).returncode == 0
+        peer.wait_for("arrival.postponed")
+        assert peer.stop() == 0
+        for file in (peer.folder / "state").glob("workflows.sqlite*"):
+            file.unlink()
+        with Archive(port) as archive:
+            peer.start()
+            settled(peer, 2, State.FORWARDED)
+        assert sorted(archive.stored) == uids(files)

@@ -177,6 +177,19 @@ def test_only_what_the_archive_confirmed_is_forwarded(
     assert stages.ledger.counts()[State.FORWARDED] == 2
 
 
+def test_a_service_that_stops_sends_no_further_object(
+    make: Callable[[Treat], Stages], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = make(clears)
+    waiting, arrival = arrive(stages, 3)
+    for instance in waiting:
+        stages.treat_one(instance)
+    stages.stopping.set()
+    monkeypatch.setattr(forward, "send", answering(*[(Answer.STORED, 0)] * 3))
+    assert not stages.forward_all(arrival, 0)
+    assert stages.ledger.counts()[State.FORWARDED] == 1
+
+
 def test_a_clean_file_that_vanished_is_made_again(make: Callable[[Treat], Stages]) -> None:
     stages = make(clears)
     (instance,), arrival = arrive(stages)
