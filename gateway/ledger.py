@@ -40,6 +40,12 @@ LEGAL: Mapping[State, frozenset[State]] = {
 }
 
 
+# Made once, because making a statement costs as much as running it.
+_BY_UID = sa.select(INSTANCES).where(INSTANCES.c.sop_instance == sa.bindparam("uid"))
+_ADD = INSTANCES.insert()
+_NOTE = HISTORY.insert()
+
+
 class IllegalTransition(GatewayError):
     """A change of state that the ledger does not allow, or no longer: someone else was first."""
 
@@ -89,9 +95,8 @@ class Ledger:
             Its row, and whether it is new. The same bytes again are not. Other bytes under the UID of a live
             instance are held with the reason ``conflict``.
         """
-        query = sa.select(INSTANCES).where(INSTANCES.c.sop_instance == instance.sop_instance)
         with self._writing(self._intake) as db:
-            known = [read_entry(row._mapping) for row in db.execute(query)]
+            known = [read_entry(row._mapping) for row in db.execute(_BY_UID, {"uid": instance.sop_instance})]
             for entry in known:
                 if entry.instance.sha256 == instance.sha256:
                     return entry, False
@@ -110,7 +115,7 @@ class Ledger:
             if any(entry.state in LIVE for entry in known):
                 detail = "another object with the same UID was received before"
                 row |= {"state": State.HELD, "reason": "conflict", "detail": detail}
-            db.execute(INSTANCES.insert(), row)
+            db.execute(_ADD, row)
             _note(db, row["id"], row["state"], row.get("reason"), f"peer:{peer}")
             return read_entry(row), True
 
@@ -349,7 +354,7 @@ class Ledger:
 
 def _note(db: sa.Connection, instance: InstanceId, now_is: State, reason: object, actor: str) -> None:
     values = {"instance": instance, "at": time.time(), "state": now_is, "reason": reason, "actor": actor}
-    db.execute(HISTORY.insert().values(values))
+    db.execute(_NOTE, values)
 
 
 def _area(area: str) -> tuple["sa.Column[Any]", "sa.Column[Any]"]:
