@@ -21,6 +21,7 @@ import numpy as np
 from photographs import photograph, save
 from pydicom.uid import JPEGBaseline8Bit, VLPhotographicImageStorage
 from pynetdicom import AE, _config, evt
+from system.peers import find_program
 
 
 def plain(folder: Path, ports: "Queue[int]") -> None:
@@ -70,7 +71,9 @@ def timed(port: int, groups: list[list[Path]]) -> float:
     """Seconds until every sender has sent its group."""
     begun = time.perf_counter()
     senders = [
-        subprocess.Popen(["storescu", "-xy", "-aec", "ANOSKIN", "127.0.0.1", str(port), *map(str, group)])
+        subprocess.Popen(
+            [find_program("storescu"), "-xy", "-aec", "ANOSKIN", "127.0.0.1", str(port), *map(str, group)]
+        )
         for group in groups
     ]
     assert all(sender.wait() == 0 for sender in senders)

@@ -2,10 +2,9 @@
 
 import logging
 import os
-import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,6 @@ import structlog
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))  # for the modules tests share: photographs, system.peers
-
-
-def absent(what: str) -> None:
-    """Something a test needs is not here: that skips on a laptop and fails in CI."""
-    if os.environ.get("CI", "").lower() in {"true", "1"}:
-        pytest.fail(f"{what} is not here, and CI has everything")
-    pytest.skip(f"{what} is not here")
 
 
 @pytest.fixture(scope="session")
@@ -43,22 +35,3 @@ def restored_logging() -> Iterator[None]:
     for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
         logger.handlers[:], logger.level, logger.propagate = handlers, level, propagate
     structlog.reset_defaults()
-
-
-@pytest.fixture(scope="session")
-def program() -> Callable[[str], str]:
-    """The path of an installed program, by name."""
-
-    def find(name: str) -> str:
-        # Not from this environment: pynetdicom brings commands of the same names as DCMTK's.
-        own = Path(sys.executable).parent
-        folders = [
-            f for f in os.environ.get("PATH", "").split(os.pathsep) if Path(f).resolve() != own.resolve()
-        ]
-        found = shutil.which(name, path=os.pathsep.join([*folders, "/usr/sbin", "/usr/local/sbin"]))
-        if found is None:
-            absent(name)
-        assert found is not None
-        return found
-
-    return find

@@ -108,9 +108,10 @@ def test_a_missing_identifier_is_unparsable(tmp_path: Path, keyword: str) -> Non
 @pytest.mark.parametrize("syntax", SYNTAXES[:4])
 def test_an_object_cut_off_anywhere_before_its_pixels_end_is_unparsable(tmp_path: Path, syntax: str) -> None:
     whole = file_of(photograph(skin(8, 8), syntax=syntax))
-    for end in range(150, len(whole) - 1, 37):
+    # A deflated object may be padded by one byte, and its last bits may lie in the one before.
+    for end in (*range(150, len(whole) - 3, 37), len(whole) - 3):
         with pytest.raises(header.Unparsable):
-            read(tmp_path, whole[:end] if end % 2 else whole[: end + 1], syntax)
+            read(tmp_path, whole[:end], syntax)
 
 
 def test_an_object_in_another_encoding_than_was_negotiated_is_unparsable(tmp_path: Path) -> None:
