@@ -10,7 +10,7 @@ from pydicom import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless
 
 from gateway import burnin, frames, mark, part10, release, scrub
-from gateway.errors import Held, Misconfigured, Outcome
+from gateway.errors import Held, Misconfigured, Postponed, Refused
 from gateway.instance import Cleared, Evidence, PseudonymousUid
 from gateway.profiles import Profile, load
 from gateway.pseudonym import Pseudonyms
@@ -107,15 +107,23 @@ class Deidentifier:
         return found
 
     def _identities(self, original: Path) -> list[Floats]:
-        """Faces in another original of the arrival; one that cannot be read shows none, and is held by itself."""
+        """Faces in another original of the arrival; one that is no readable picture shows none, and is held itself.
+
+        Raises
+        ------
+        Postponed
+            Models or disk are away: whom this object must not resemble is not known now.
+        """
         with self._lock:
             if original in self._known:
                 self._known.move_to_end(original)
                 return self._known[original]
         try:
             found = self._redactor.identities(frames.decode(part10.read(original)).rgb)
-        except (Outcome, OSError):
-            return []
+        except (Held, Refused):
+            found = []
+        except OSError as error:
+            raise Postponed("spool", "another original of the arrival cannot be read now") from error
         with self._lock:
             self._known[original] = found
             while len(self._known) > REMEMBERED:

@@ -4,6 +4,7 @@ Shape letters: F frames, H rows, W columns, D length of an identity embedding.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -68,14 +69,21 @@ class Redactor:
     attempts: int
 
     def identities(self, frames: NDArray[np.uint8]) -> list[Floats]:
-        """Embeddings (D,) of every face in frames (F, H, W, 3)."""
+        """Embeddings (D,) of every face in frames (F, H, W, 3).
+
+        Raises
+        ------
+        Postponed
+            ``models``: they cannot answer now.
+        """
+        try:
+            faces = [(image, face) for image in frames for face in search(image, self.models)]
+        except Unavailable as error:
+            raise Postponed("models", "the models cannot answer now") from error
         found = []
-        for image in frames:
-            for face in search(image, self.models):
-                try:
-                    found.append(self.models.faces.embed(image, face.landmarks))
-                except ValueError:
-                    continue  # cut by the border so far that nobody could be told from it
+        for image, face in faces:
+            with suppress(ValueError):  # cut by the border so far that nobody could be told from it
+                found.append(self.models.faces.embed(image, face.landmarks))
         return found
 
     def redact(
@@ -103,7 +111,9 @@ class Redactor:
             faces=sum(one.faces for one in done),
             features=any(one.features for one in done),
             uncovered_pixels=sum(one.uncovered_pixels for one in done),
-            similarity=None if unknown or not compared else max(compared),
+            similarity=None
+            if unknown or not compared
+            else float(np.max(compared)),  # unlike max(), it gives on a NaN
             attempts=max(one.attempts for one in done),
         )
 
@@ -159,7 +169,7 @@ class Redactor:
         known = [*before, *others]
         if not before or not after:
             return None
-        return float(max(float(a @ b) for a in known for b in after))
+        return float(np.max(np.stack(known) @ np.stack(after).T))  # NaN wins, and holds
 
 
 def _closer(similarity: float | None, best: float | None) -> bool:

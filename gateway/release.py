@@ -26,7 +26,9 @@ def similarity(evidence: Evidence) -> None:
     if found is None or limit is None:
         raise Held("unverified", "features were hidden, but no face could be compared: a person must look")
     if not -1.0001 <= found < limit:
-        raise Held("similarity", "the verifier still recognises the person")
+        raise Held(
+            "similarity", f"the verifier still recognises the person (cosine {found:.2f}, limit {limit:.2f})"
+        )
 
 
 def fidelity(evidence: Evidence) -> None:

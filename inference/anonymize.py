@@ -27,6 +27,10 @@ LEAST_LONE_FEATURE = 1e-3
 """The same for what is more likely a feature than not, in a picture that shows no face."""
 CONFIRMED = 0.5
 """Least agreement of landmarks and segmentation that confirms a face."""
+SAME_FACE = 0.3
+"""Intersection over union from which on two boxes are looks at one face."""
+LEAST_FACE_SKIN = 0.1
+"""Share of a picture that shows the skin of a face, from which on it is a close-up of one."""
 TURNED_SCORE = 0.9
 """Least score of a face that only a turned copy of the picture shows."""
 FACE_WIDTH_SPANS = 2.2
@@ -145,9 +149,23 @@ def search(image: Image, models: Models) -> list[Face]:
     distinct: list[Face] = []
     for face, confirmed in ranked:
         believed = any(face is one for one in upright) or face.score >= TURNED_SCORE or confirmed >= CONFIRMED
-        if believed and not any(_same_place(face, other) for other in distinct):
+        # A face before another's shoulder or cheek is a person of its own where the segmentation confirms it.
+        seen_before = (
+            _overlap(face, one) > SAME_FACE or confirmed < CONFIRMED
+            for one in distinct
+            if _same_place(face, one)
+        )
+        if believed and not any(seen_before):
             distinct.append(face)
     return distinct
+
+
+def _overlap(face: Face, other: Face) -> float:
+    """Intersection over union of two boxes, in [0, 1]."""
+    low, high = np.maximum(face.box[:2], other.box[:2]), np.minimum(face.box[2:], other.box[2:])
+    common = float(np.prod(np.clip(high - low, 0, None)))
+    areas = [float(np.prod(one.box[2:] - one.box[:2])) for one in (face, other)]
+    return common / max(sum(areas) - common, 1e-6)
 
 
 def _same_place(face: Face, other: Face) -> bool:
@@ -234,10 +252,10 @@ def _near(faces: Sequence[Face], scale: float, height: int, width: int) -> Mask:
 
 
 def _features(regions: Regions, models: Models, near: Mask) -> Mask:
-    """Features seen, bool (h, w): a weak sign is enough near a face and where there is no face at all.
+    """Features seen, bool (h, w): a weak sign is enough near a face, or where the skin of one is seen.
 
     Away from the faces of a picture that shows some, cloth and jewellery are taken for features too easily; there
-    only a clear sign counts.
+    only a clear sign counts. A picture of bare skin shows no face's skin; there a sign has to be of some size.
     """
     probability = regions.of(models.features)
     alone = not near.any()
@@ -246,7 +264,9 @@ def _features(regions: Regions, models: Models, near: Mask) -> Mask:
     count, labels = cv2.connectedComponents(seen)
     strong = np.bincount(labels[probability > 0.5], minlength=count) / seen.size
     areas = np.bincount(labels.ravel(), minlength=count) / seen.size
-    enough = strong >= LEAST_LONE_FEATURE if alone else areas >= LEAST_FEATURE
+    skin = [name for name, role in models.roles.items() if role == "identity" and name not in models.features]
+    close_up = alone and (regions.of(skin) > 0.5).mean() >= LEAST_FACE_SKIN
+    enough = strong >= LEAST_LONE_FEATURE if alone and not close_up else areas >= LEAST_FEATURE
     enough[0] = False
     return np.asarray(enough[labels])
 

@@ -65,7 +65,7 @@ def segment(image: Image, faces: Sequence[Face], segmenter: Segmenter, *, mirror
     size = segmenter.size_px
     square, placed = letterbox(small, size)
     crops = [face_crop(face.landmarks * scale, size, side_spans=FACE_SEGMENT_SPANS) for face in faces]
-    answers = segmenter.segment(np.stack([square, *(crop.take(small) for crop in crops)]))
+    answers = _answered(segmenter, np.stack([square, *(crop.take(small) for crop in crops)]))
     whole = unletterbox(answers[0], placed)
     near = whole.copy()
     # Best faces last: where crops overlap, the surest face's view decides, not that of a doubtful find.
@@ -90,7 +90,7 @@ def agreement(image: Image, faces: Sequence[Face], segmenter: Segmenter) -> list
         return []
     size = segmenter.size_px
     crops = [face_crop(face.landmarks, size, side_spans=FACE_SEGMENT_SPANS) for face in faces]
-    answers = segmenter.segment(np.stack([crop.take(image) for crop in crops]))
+    answers = _answered(segmenter, np.stack([crop.take(image) for crop in crops]))
     reach = max(1, round(0.08 * size / FACE_SEGMENT_SPANS))
     agreed = []
     for face, crop, answer in zip(faces, crops, answers, strict=True):
@@ -106,6 +106,20 @@ def agreement(image: Image, faces: Sequence[Face], segmenter: Segmenter) -> list
             seen.append(float(at.max()) if at.size else 0.0)
         agreed.append(float(np.mean(seen)))
     return agreed
+
+
+def _answered(segmenter: Segmenter, views: Image) -> Floats:
+    """The segmenter's probabilities (N, C, S, S), every one of them a number.
+
+    Raises
+    ------
+    FloatingPointError
+        One is not: a comparison with it would see nothing to hide.
+    """
+    answers = segmenter.segment(views)
+    if not np.isfinite(answers).all():
+        raise FloatingPointError("the segmenter gave probabilities that are no numbers")
+    return answers
 
 
 def _mirrored(face: Face, width: int) -> Face:

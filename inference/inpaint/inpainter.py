@@ -66,7 +66,13 @@ class DiffusionInpainter:
 
     @torch.inference_mode()
     def inpaint(self, images: Image, hide: Mask, prompts: Sequence[str], seeds: Sequence[int]) -> Image:
-        """Painted uint8 RGB (N, S, S, 3); see :class:`inference.contract.Inpainter`."""
+        """Painted uint8 RGB (N, S, S, 3); see :class:`inference.contract.Inpainter`.
+
+        Raises
+        ------
+        FloatingPointError
+            What was painted is not a number somewhere.
+        """
         blanked = np.where(hide[..., None], np.uint8(127), images)
         picture = torch.from_numpy(blanked).permute(0, 3, 1, 2).float() / 255
         mask = torch.from_numpy(np.ascontiguousarray(hide)).float()[:, None]
@@ -84,6 +90,8 @@ class DiffusionInpainter:
             generator=[torch.Generator().manual_seed(int(seed)) for seed in seeds],
             output_type="pt",
         ).images
+        if not torch.isfinite(painted).all():
+            raise FloatingPointError("the inpainter gave values that are no numbers")
         return np.asarray((painted * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy())
 
     def _embed(self, prompt: str) -> Tensor:
