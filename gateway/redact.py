@@ -150,9 +150,12 @@ class Redactor:
     def _similarity(self, image: Image, result: Image, todo: Plan, others: Sequence[Floats]) -> float | None:
         """Largest cosine between original faces and the result, aligned by both their landmarks.
 
-        ``None`` where a face was found but could not be compared, or where there is no face to compare.
+        ``None`` where a face was found but could not be compared, or where there is no face to compare. Landmarks
+        that the segmentation does not confirm compare nothing: a wrongly aligned person is unlike anybody.
         """
         analyser = self.models.faces
+        if not todo.confirmed:
+            return None
         before: list[Floats] = []
         after: list[Floats] = []
         for face in todo.faces:

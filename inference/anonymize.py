@@ -71,6 +71,8 @@ class Plan:
         Where to paint, one entry a face or a part of one.
     faces
         The faces found in the original.
+    confirmed
+        The segmentation sees eyes, nose and mouth where every one of these faces has its landmarks.
     covered
         Names of features that a lesion covers and the rule ``hold`` wants a person to see.
     """
@@ -80,6 +82,7 @@ class Plan:
     features: Mask
     crops: tuple[Crop, ...]
     faces: tuple[Face, ...]
+    confirmed: bool
     covered: tuple[str, ...]
 
 
@@ -125,8 +128,9 @@ def plan(image: Image, models: Models, options: MaskOptions, faces: Sequence[Fac
     keep_full = to_native(keep, height, width) & hide_full
     hide_full &= ~keep_full
     crops = tuple(_crops(hide_full, found, models.inpainter.size_px))
+    sure = all(agreed >= CONFIRMED for agreed in agreement(image, found, models.segmenter))
     asked = covered if options.lesion_over_features == "hold" else ()
-    return Plan(hide_full, keep_full, to_native(seen, height, width), crops, found, asked)
+    return Plan(hide_full, keep_full, to_native(seen, height, width), crops, found, sure, asked)
 
 
 def search(image: Image, models: Models) -> list[Face]:

@@ -41,7 +41,7 @@ def _case(seed):
         [[-10, -8], [10, -8], [0, 2], [-7, 12], [7, 12]]
     )
     crop = covering_crop(face_crop(landmarks.astype(np.float32), 32), hide, margin=0.05)
-    return draw, image, Plan(hide, keep, np.zeros_like(hide), (crop,), (), ())
+    return draw, image, Plan(hide, keep, np.zeros_like(hide), (crop,), (), True, ())
 
 
 @given(seed=st.integers(0, 10_000))
