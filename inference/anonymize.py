@@ -29,7 +29,7 @@ CONFIRMED = 0.5
 """Least agreement of landmarks and segmentation that confirms a face."""
 SAME_FACE = 0.3
 """Intersection over union from which on two boxes are looks at one face."""
-LEAST_FACE_SKIN = 0.1
+LEAST_FACE_SKIN = 0.5
 """Share of a picture that shows the skin of a face, from which on it is a close-up of one."""
 TURNED_SCORE = 0.9
 """Least score of a face that only a turned copy of the picture shows."""

@@ -17,11 +17,12 @@ from pydicom.uid import (
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLSLossless,
-    MultiFrameTrueColorSecondaryCaptureImageStorage,
     RLELossless,
     VLPhotographicImageStorage,
     generate_uid,
 )
+
+from gateway.demo.photographs import compress, fill
 
 Rgb = NDArray[np.uint8]
 
@@ -72,7 +73,7 @@ def photograph(
     ds.SeriesInstanceUID = generate_uid()
     ds.FrameOfReferenceUID = generate_uid()
     _describe(ds, patient)
-    _add_pixels(ds, rgb)
+    fill(ds, rgb)
     return encoded(ds, syntax)
 
 
@@ -102,32 +103,14 @@ def _describe(ds: Dataset, patient: Patient) -> None:
     block.add_new(0x01, "LO", patient.name)
 
 
-def _add_pixels(ds: Dataset, rgb: Rgb) -> None:
-    frames = rgb if rgb.ndim == 4 else rgb[np.newaxis]
-    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
-    ds.Rows, ds.Columns = frames.shape[1:3]
-    ds.BitsAllocated = ds.BitsStored = 8
-    ds.HighBit, ds.PixelRepresentation = 7, 0
-    ds.BurnedInAnnotation, ds.LossyImageCompression = "NO", "00"
-    if rgb.ndim == 4 or ds.SOPClassUID == MultiFrameTrueColorSecondaryCaptureImageStorage:
-        ds.NumberOfFrames = len(frames)
-        ds.FrameIncrementPointer = 0x00181063
-        ds.FrameTime = "40"
-    data = frames.tobytes()
-    ds.PixelData = data + b"\0" * (len(data) % 2)
-    ds["PixelData"].VR = "OB"
-
-
 def encoded(ds: Dataset, syntax: str) -> Dataset:
     """The same photograph in another transfer syntax; the UIDs stay as they are."""
     ds = copy.deepcopy(ds)
     syntax = UID(syntax)
     if syntax == JPEGBaseline8Bit:
         _compress_baseline(ds)
-    elif syntax in (RLELossless, JPEGLSLossless):
-        ds.compress(syntax, generate_instance_uid=False)
-    elif syntax == JPEG2000Lossless:
-        ds.compress(syntax, generate_instance_uid=False, use_mct=False)
+    elif syntax in (RLELossless, JPEGLSLossless, JPEG2000Lossless):
+        compress(ds, syntax)
     elif syntax == ExplicitVRBigEndian:
         return _big_endian(ds)
     ds.file_meta.TransferSyntaxUID = syntax

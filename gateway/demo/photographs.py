@@ -108,7 +108,7 @@ def photograph(frames: Frames, who: Patient, sop_class: str, syntax: str) -> Dat
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     _describe(ds, who)
-    _fill(ds, frames)
+    fill(ds, frames)
     _encode(ds, frames, who, UID(syntax))
     return ds
 
@@ -137,7 +137,8 @@ def _describe(ds: Dataset, who: Patient) -> None:
     block.add_new(0x01, "LO", who.name)
 
 
-def _fill(ds: Dataset, frames: Frames) -> None:
+def fill(ds: Dataset, frames: Frames) -> None:
+    """Put pixels into an object, uncompressed: uint8 RGB (H, W, 3), or (F, H, W, 3) for a multi-frame object."""
     ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
     ds.Rows, ds.Columns = frames.shape[-3:-1]
     ds.BitsAllocated = ds.BitsStored = 8
@@ -159,13 +160,18 @@ def _encode(ds: Dataset, frames: Frames, who: Patient, syntax: UID) -> None:
         ds.PhotometricInterpretation = "YBR_FULL_422"
         ds.LossyImageCompression, ds.LossyImageCompressionMethod = "01", "ISO_10918_1"
         ds.LossyImageCompressionRatio = "10"
-    elif syntax in {RLELossless, JPEGLSLossless}:
-        ds.compress(syntax, generate_instance_uid=False)
-    elif syntax == JPEG2000Lossless:
-        ds.compress(syntax, generate_instance_uid=False, use_mct=False)
+    elif syntax in {RLELossless, JPEGLSLossless, JPEG2000Lossless}:
+        compress(ds, syntax)
     elif syntax.is_encapsulated:
         raise ValueError(f"the demonstration does not write {syntax.name}")
     ds.file_meta.TransferSyntaxUID = syntax
+
+
+def compress(ds: Dataset, syntax: UID) -> None:
+    """Compress uncompressed pixels without loss, as RLE, JPEG-LS or JPEG 2000; the UIDs stay as they are."""
+    ds.compress(
+        syntax, generate_instance_uid=False, **({"use_mct": False} if syntax == JPEG2000Lossless else {})
+    )
 
 
 def _camera_jpeg(picture: Frames, who: Patient) -> bytes:
