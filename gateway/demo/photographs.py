@@ -169,9 +169,10 @@ def _encode(ds: Dataset, frames: Frames, who: Patient, syntax: UID) -> None:
 
 def compress(ds: Dataset, syntax: UID) -> None:
     """Compress uncompressed pixels without loss, as RLE, JPEG-LS or JPEG 2000; the UIDs stay as they are."""
-    ds.compress(
-        syntax, generate_instance_uid=False, **({"use_mct": False} if syntax == JPEG2000Lossless else {})
-    )
+    if syntax == JPEG2000Lossless:
+        ds.compress(syntax, generate_instance_uid=False, use_mct=False)
+    else:
+        ds.compress(syntax, generate_instance_uid=False)
 
 
 def _camera_jpeg(picture: Frames, who: Patient) -> bytes:
