@@ -12,6 +12,8 @@ from diffusers import AutoencoderKL
 from inference.inpaint.autoencoder import AutoencoderTraining, train_autoencoder
 from inference.inpaint.build import without_paths
 from inference.inpaint.data import load_portraits
+from inference.inpaint.decoder import DecoderTraining, train_decoder
+from inference.inpaint.perception import Perception
 from inference.inpaint.train import InpaintTraining, train_inpaint
 
 STAGES = ("both", "unet", "decoder")
@@ -33,25 +35,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, help="steps of each stage, instead of the recipe's")
     parser.add_argument("--seconds", type=float, help="end each stage after this time")
     parser.add_argument("--threads", type=int, default=0, help="threads of torch (0: as many as cores)")
+    parser.add_argument("--start", type=Path, help="begin with the weights of this pipeline, not at random")
+    parser.add_argument(
+        "--segmenter",
+        type=Path,
+        default=Path("bundles/nano/segmenter"),
+        help="segmenter whose features judge the autoencoder's pictures",
+    )
     given = parser.parse_args(argv)
     if given.threads:
         torch.set_num_threads(given.threads)
     recipe = tomllib.loads(given.config.read_text(encoding="utf-8"))
     limits = {name: getattr(given, name) for name in ("steps", "seconds") if getattr(given, name) is not None}
     portraits = load_portraits(given.data, held=False, variants=5, seed=int(recipe["seed"]))
+    perception = Perception(given.segmenter)
     for stage in given.stage or STAGES:
         if stage == "both":
-            train_autoencoder(
-                portraits, given.out, replace(AutoencoderTraining(**recipe["both"]), **limits), "both"
-            )
-            continue
-        vae = AutoencoderKL.from_pretrained(given.out / "vae", local_files_only=True)
-        if stage == "decoder":
-            decoder = replace(AutoencoderTraining(**recipe["decoder"]), **limits)
-            train_autoencoder(portraits, given.out, decoder, "decoder", vae)
-            ship_decoder(given.out)
+            start = given.start and AutoencoderKL.from_pretrained(given.start / "vae", local_files_only=True)
+            training = replace(AutoencoderTraining(**recipe["both"]), **limits)
+            train_autoencoder(portraits, given.out, training, perception, start)
+        elif stage == "unet":
+            vae = AutoencoderKL.from_pretrained(given.out / "vae", local_files_only=True)
+            config = replace(InpaintTraining(**recipe["unet"]), **limits)
+            train_inpaint(portraits, vae, given.out, config, start=given.start)
         else:
-            train_inpaint(portraits, vae, given.out, replace(InpaintTraining(**recipe["unet"]), **limits))
+            train_decoder(
+                portraits, given.out, replace(DecoderTraining(**recipe["decoder"]), **limits), perception
+            )
+            ship_decoder(given.out)
     return 0
 
 

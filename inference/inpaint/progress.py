@@ -1,5 +1,6 @@
 """One place for what every training of the inpainter needs: a bar for people, lines for logs, states that survive."""
 
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,13 @@ def load_state(path: Path) -> dict[str, Any] | None:
         return None
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
+
+
+def learning_rate(step: int, steps: int, highest: float) -> float:
+    """Warm up over 200 steps, hold, and fall as a half cosine over the last half of the steps."""
+    warm = min(1.0, (step + 1) / 200)
+    late = max(0.0, (step / steps - 0.5) * 2)
+    return highest * warm * (0.5 + 0.5 * math.cos(math.pi * min(late, 1.0)))
 
 
 class Meter:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
-from diffusers import AutoencoderKL, DDPMScheduler
+from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionInpaintPipeline
 from diffusers.training_utils import EMAModel, compute_snr
 from torch import Tensor
 
@@ -25,7 +25,7 @@ from inference.inpaint.build import (
     save_pipeline,
 )
 from inference.inpaint.data import Portraits, samples
-from inference.inpaint.progress import Meter, load_state, save_state
+from inference.inpaint.progress import Meter, learning_rate, load_state, save_state
 
 SAVE_EVERY_S = 240
 
@@ -39,7 +39,7 @@ class InpaintTraining:
     learning_rate: float = 5e-4
     draws: int = 16
     snr_gamma: float = 5.0
-    hidden_weight: float = 2.0
+    seen_weight: float = 0.5
     average_decay: float = 0.999
     seed: int = 11
     seconds: float = 0.0
@@ -109,11 +109,21 @@ def stored_latents(
 class Learner:
     """The networks that learn, their optimiser, and the moving average that is shipped."""
 
-    def __init__(self, config: InpaintTraining) -> None:
+    def __init__(self, config: InpaintTraining, start: Path | None = None) -> None:
         torch.manual_seed(config.seed)
         self.config = config
         self.tokenizer = build_tokenizer()
         self.text, self.unet = build_text_encoder(self.tokenizer), build_unet()
+        if start is not None:
+            begun = StableDiffusionInpaintPipeline.from_pretrained(
+                start,
+                dtype=torch.float32,
+                local_files_only=True,
+                safety_checker=None,
+                requires_safety_checker=False,
+            )
+            self.text.load_state_dict(begun.text_encoder.state_dict())
+            self.unet.load_state_dict(begun.unet.state_dict())
         self.unet.to(memory_format=torch.channels_last)
         self.learned = [*self.unet.parameters(), *self.text.parameters()]
         self.optimiser = torch.optim.AdamW(
@@ -143,14 +153,14 @@ class Learner:
         told: Tensor = self.unet(given, times, states).sample
         snr = compute_snr(self.schedule, times)
         weight = (snr.clamp(max=config.snr_gamma) / snr)[:, None, None, None]
-        weight = weight * (1 + (config.hidden_weight - 1) * mask)
+        weight = weight * (config.seen_weight + (1 - config.seen_weight) * mask)
         error: Tensor = ((told - noise).square() * weight).mean()
         return error
 
     def update(self, loss: Tensor, step: int) -> None:
         """One optimiser step on ``loss``."""
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(step, self.config)
+            group["lr"] = learning_rate(step, self.config.steps, self.config.learning_rate)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.learned, 1.0)
@@ -176,12 +186,15 @@ class Learner:
         self.average.restore(self.learned)
 
 
-def train_inpaint(portraits: Portraits, vae: AutoencoderKL, out: Path, config: InpaintTraining) -> Path:
+def train_inpaint(
+    portraits: Portraits, vae: AutoencoderKL, out: Path, config: InpaintTraining, start: Path | None = None
+) -> Path:
     """Train (or go on training) and write the whole pipeline to ``out/pipeline``; the state is in ``out/unet.pt``.
 
+    It begins with the UNet and the text encoder of the pipeline ``start``, or with random weights.
     The autoencoder's scaling factor is set so that the latents have unit spread.
     """
-    learner = Learner(config)
+    learner = Learner(config, start)
     vae.requires_grad_(False).eval()
     latents = stored_latents(vae, portraits, learner.tokens, out / "latents.pt", config)
     first = learner.load(out / "unet.pt")
@@ -200,10 +213,3 @@ def train_inpaint(portraits: Portraits, vae: AutoencoderKL, out: Path, config: I
             saved = time.monotonic()
     learner.store(out / "unet.pt", done, vae, out / "pipeline")
     return out / "pipeline"
-
-
-def learning_rate(step: int, config: InpaintTraining) -> float:
-    """Warm up over 200 steps, hold, and fall as a half cosine over the last half of the steps."""
-    warm = min(1.0, (step + 1) / 200)
-    late = max(0.0, (step / config.steps - 0.5) * 2)
-    return float(config.learning_rate * warm * (0.5 + 0.5 * np.cos(np.pi * min(late, 1.0))))

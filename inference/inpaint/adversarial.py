@@ -1,0 +1,125 @@
+"""What both trainings of the autoencoder share: two critics, one step of each side, a state that survives.
+
+Shape letters: N batch, S crop side; pictures float32 (N, 3, S, S) in [−1, 1].
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from inference.inpaint.progress import learning_rate, load_state, save_state
+
+
+class Critic(nn.Module):
+    """Tells photographs from painted pictures, by patches and as a whole."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        sizes = [3, width, width * 2, width * 4, width * 4, width * 4]
+        self.stages = nn.ModuleList(
+            nn.Sequential(_bounded(nn.Conv2d(a, b, 4, 2, 1)), nn.LeakyReLU(0.2)) for a, b in pairwise(sizes)
+        )
+        self.patches = _bounded(nn.Conv2d(sizes[3], 1, 3, 1, 1))
+        self.whole = _bounded(nn.Conv2d(sizes[5], 1, 3, 1, 1))
+
+    def forward(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Logits (N, 1, S / 8, S / 8) and (N, 1, S / 32, S / 32), high for photographs; every stage's features."""
+        features = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return [self.patches(features[2]), self.whole(features[4])], features
+
+
+def _bounded(layer: nn.Conv2d) -> nn.Module:
+    return nn.utils.parametrizations.spectral_norm(layer)
+
+
+class Adversaries:
+    """An autoencoder that learns against a critic, and the moving average of its weights, which is what is shipped.
+
+    Parameters
+    ----------
+    model
+        The autoencoder; only ``learned`` of its parameters change.
+    highest_rate, steps
+        The learning rate after warming up, and the steps after which it has fallen.
+    """
+
+    def __init__(
+        self, model: AutoencoderKL, learned: Sequence[nn.Parameter], highest_rate: float, steps: int
+    ) -> None:
+        self.model = model.to(memory_format=torch.channels_last).requires_grad_(False)
+        self.learned = list(learned)
+        for parameter in self.learned:
+            parameter.requires_grad_(True)
+        self.critic = Critic()
+        self._highest_rate, self._steps = highest_rate, steps
+        betas = (0.5, 0.99)
+        self.optimiser = torch.optim.AdamW(self.learned, lr=highest_rate, betas=betas, weight_decay=0.0)
+        self.critic_optimiser = torch.optim.AdamW(self.critic.parameters(), lr=highest_rate / 2, betas=betas)
+        self.average = [p.detach().clone() for p in self.learned]
+
+    def load(self, file: Path) -> int:
+        """Take up the state in ``file``; the step to go on with, 0 without a state."""
+        state = load_state(file)
+        if state is None:
+            return 0
+        for name in ("model", "critic", "optimiser", "critic_optimiser"):
+            getattr(self, name).load_state_dict(state[name])
+        self.average = state["average"]
+        return int(state["step"])
+
+    def store(self, file: Path, step: int, folder: Path) -> None:
+        """Keep the state in ``file`` and write the averaged autoencoder to ``folder``."""
+        parts = ("model", "critic", "optimiser", "critic_optimiser")
+        state: dict[str, Any] = {name: getattr(self, name).state_dict() for name in parts}
+        save_state(file, state | {"average": self.average, "step": step})
+        current = [p.detach().clone() for p in self.learned]
+        self._take(self.average)
+        self.model.save_pretrained(folder)
+        self._take(current)
+
+    def _take(self, values: list[Tensor]) -> None:
+        for parameter, value in zip(self.learned, values, strict=True):
+            parameter.data.copy_(value)
+
+    def fool(self, painted: Tensor, like: Tensor) -> Tensor:
+        """The painter's adversarial loss: critics' verdict, and the distance of their features from ``like``'s.
+
+        The first pictures of ``painted`` show what ``like`` shows; the others are compared with nothing.
+        """
+        judged, seen = self.critic(painted)
+        with torch.no_grad():
+            _, known = self.critic(like)
+        matching = [F.l1_loss(a[: len(like)], b) for a, b in zip(seen, known, strict=True)]
+        return torch.stack([-logits.mean() for logits in judged]).sum() + 2 * torch.stack(matching).sum()
+
+    def update(self, loss: Tensor, step: int) -> None:
+        """One step of the painter on ``loss``."""
+        rate = learning_rate(step, self._steps, self._highest_rate)
+        for optimiser, share in ((self.optimiser, 1.0), (self.critic_optimiser, 0.5)):
+            for group in optimiser.param_groups:
+                group["lr"] = rate * share
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.learned, 1.0)
+        self.optimiser.step()
+        for mean, parameter in zip(self.average, self.learned, strict=True):
+            mean.lerp_(parameter.detach(), 0.003 if step > 1000 else 0.01)
+
+    def judge(self, photographs: Tensor, painted: Tensor) -> float:
+        """One step of the critics (hinge loss); their loss."""
+        losses = [F.relu(1 - logits).mean() for logits in self.critic(photographs)[0]]
+        losses += [F.relu(1 + logits).mean() for logits in self.critic(painted.detach())[0]]
+        loss = torch.stack(losses).sum()
+        self.critic_optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.critic_optimiser.step()
+        return loss.item()
