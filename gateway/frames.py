@@ -8,11 +8,13 @@ original.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import (
@@ -120,8 +122,8 @@ def decode(ds: Dataset, limit_bytes: int = LIMIT_BYTES, like: Frames | None = No
     if layout.samples == 3:
         shown = native if layout.stored == 8 else _to_eight_bits(native, layout.stored)
         return Frames(shown.astype(np.uint8, copy=False), native, "RGB", layout.stored)
-    if native.dtype == np.uint8 and layout.stored == 8:
-        low, high = 0.0, 255.0
+    if layout.stored in {1, 8} and native.dtype == np.uint8:
+        low, high = 0.0, float((1 << layout.stored) - 1)
     else:
         low, high = _range(native) if like is None else (like.low, like.high)
     grey = _shown(native, low, high)
@@ -173,7 +175,7 @@ def encode(
     if hide is None or edited is None or not hide.any():
         if edited is not None and not np.array_equal(edited, frames.rgb):
             raise Held("fidelity", "pixels were changed although nothing was to be hidden")
-        _keep(ds, frames, layout, syntaxes)
+        _keep(ds, layout, syntaxes, None if layout.photometric == "PALETTE COLOR" else frames.native)
         return False
     if not (hide.shape == frames.rgb.shape[:3] and edited.shape == frames.rgb.shape):
         raise Held("fidelity", "the painted frames do not have the shape of the original")
@@ -182,14 +184,33 @@ def encode(
         raise Held("fidelity", "pixels were changed that were not to be hidden")
     native = frames.native.copy()
     native[hide] = _to_native(edited[hide], frames)
-    _write(ds, frames, native, syntaxes)
+    _write(ds, native, frames.photometric, frames.bits_stored, syntaxes)
     return True
 
 
+def carry(ds: Dataset, syntaxes: Sequence[str] = LOSSLESS) -> None:
+    """Keeps the coded bytes of pixels nobody looks at, in place: freed of what lies beside the image.
+
+    As :func:`encode` with nothing to hide, but decoding only where bytes have to change.
+
+    Raises
+    ------
+    Held
+        ``pixels``: the coded frames cannot be told apart, or their description and their number disagree.
+        ``fidelity``: what had to be written anew does not read back as it should.
+    """
+    _keep(ds, Layout.of(ds), syntaxes)
+
+
 def _through_palette(ds: Dataset, native: Native) -> Rgb:
+    palette = Dataset({ds[keyword].tag: copy(ds[keyword]) for keyword in _PALETTE if keyword in ds})
+    palette.file_meta = FileMetaDataset()
+    palette.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    if ds.file_meta.TransferSyntaxUID == ExplicitVRBigEndian:
+        pixels.little_endian(palette)  # pydicom would take the tables' bytes as they are
     try:
         with quiet():
-            colours = np.stack([apply_color_lut(frame, ds) for frame in native])[..., :3]
+            colours = np.stack([apply_color_lut(frame, palette) for frame in native])[..., :3]
     except Exception as error:
         raise Held("pixels", f"the palette cannot be applied ({type(error).__name__})") from error
     shown: Rgb = np.ascontiguousarray(colours if colours.dtype == np.uint8 else _to_eight_bits(colours, 16))
@@ -233,57 +254,53 @@ def _to_native(painted: Rgb, frames: Frames) -> Native:
     return np.clip(values, least, least + (1 << frames.bits_stored) - 1).astype(dtype)
 
 
-def _keep(ds: Dataset, frames: Frames, layout: Layout, syntaxes: Sequence[str]) -> None:
-    """The coded bytes as they came, without anything beside the image."""
+def _keep(ds: Dataset, layout: Layout, syntaxes: Sequence[str], before: Native | None = None) -> None:
+    """The coded bytes as they came, without anything beside the image; decoded only where bytes must change."""
     if layout.syntax == ExplicitVRBigEndian:
-        _write(ds, frames, frames.native, (ExplicitVRLittleEndian,))
-        return
-    if not layout.syntax.is_encapsulated:
-        _keep_native(ds, frames, layout)
-        return
+        native = pixels.read(ds, layout) if before is None else before
+        _write(ds, native, layout.colours, layout.stored, (ExplicitVRLittleEndian,))
+    elif layout.syntax.is_encapsulated:
+        _keep_coded(ds, layout, syntaxes, before)
+    else:
+        pixels.put(ds, pixels.bare(ds, layout), layout.syntax, layout.allocated)
+
+
+def _keep_coded(ds: Dataset, layout: Layout, syntaxes: Sequence[str], before: Native | None) -> None:
     coded = pixels.coded_frames(ds, layout)
     bare = layout.syntax == RLELossless  # it has no room for anything else
     pixels.forget(ds, _STALE[2:])
     if pixels.tidy(ds.PixelData, layout.frames) and (bare or not any(map(codestream.foreign, coded))):
         return
+    native = pixels.read(ds, layout) if before is None else before
     try:
         kept = coded if bare else [codestream.clean(frame) for frame in coded]
     except codestream.BrokenImageError:
-        _write(ds, frames, frames.native, syntaxes)
+        _write(ds, native, layout.colours, layout.stored, syntaxes)
         return
     pixels.put(ds, encapsulate(kept), layout.syntax, 8)
-    _compare(ds, frames.native, "the coded image changed when what lies beside it was removed")
+    _compare(ds, native, "the coded image changed when what lies beside it was removed")
 
 
-def _keep_native(ds: Dataset, frames: Frames, layout: Layout) -> None:
-    expected = layout.size_bytes
-    if layout.photometric == "YBR_FULL_422":
-        expected = expected // 3 * 2
-    data = ds.PixelData[:expected]
-    if layout.stored < layout.allocated:
-        # Bits beside the stored ones may hold an old overlay (PS3.5 8.1.2).
-        plain = layout.photometric in {"RGB", "MONOCHROME1", "MONOCHROME2"}
-        stored = np.frombuffer(data, dtype=frames.native.dtype)
-        if not (plain and np.array_equal(stored, frames.native.ravel())):
-            _write(ds, frames, frames.native, (ExplicitVRLittleEndian,))
-            return
-    pixels.put(ds, data, layout.syntax, layout.allocated)
-
-
-def _write(ds: Dataset, frames: Frames, native: Native, syntaxes: Sequence[str]) -> None:
-    source = UID(ds.file_meta.TransferSyntaxUID)
+def _write(
+    ds: Dataset, native: Native, photometric: str, bits_stored: int, syntaxes: Sequence[str]
+) -> None:
+    """Samples in the first of ``syntaxes`` that holds them without loss, read back and compared."""
+    source, coded_bytes = UID(ds.file_meta.TransferSyntaxUID), len(ds.PixelData)
+    if source == ExplicitVRBigEndian:
+        pixels.little_endian(ds)
     for name in syntaxes:
         syntax = UID(name)
         if syntax not in _NATIVE_SYNTAXES and syntax not in LOSSLESS:
             continue
-        _describe(ds, frames, native)
-        data = native.tobytes() if syntax in _NATIVE_SYNTAXES else pixels.coded(ds, native, syntax)
+        _describe(ds, native, photometric, bits_stored)
+        data = pixels.packed(ds, native) if syntax in _NATIVE_SYNTAXES else pixels.coded(ds, native, syntax)
         if data is None:
             continue
-        pixels.forget(ds, (*_STALE, *_PALETTE))
+        pixels.forget(ds, _STALE if photometric == "PALETTE COLOR" else (*_STALE, *_PALETTE))
         pixels.put(ds, data, syntax, int(ds.BitsAllocated))
-        if source in _LOSSY_METHODS and not ds.get("LossyImageCompression"):
+        if source in _LOSSY_METHODS and ds.get("LossyImageCompression") != "01":
             ds.LossyImageCompression, ds.LossyImageCompressionMethod = "01", _LOSSY_METHODS[source]
+            ds.LossyImageCompressionRatio = f"{native.nbytes / coded_bytes:.4g}"
         _compare(ds, native, "the written pixels do not read back as they should")
         return
     raise Held(
@@ -291,15 +308,14 @@ def _write(ds: Dataset, frames: Frames, native: Native, syntaxes: Sequence[str])
     )
 
 
-def _describe(ds: Dataset, frames: Frames, native: Native) -> None:
-    colour = frames.photometric == "RGB"
-    ds.PhotometricInterpretation = frames.photometric
-    ds.SamplesPerPixel = 3 if colour else 1
-    ds.BitsAllocated = native.dtype.itemsize * 8
-    ds.BitsStored = frames.bits_stored
-    ds.HighBit = frames.bits_stored - 1
+def _describe(ds: Dataset, native: Native, photometric: str, bits_stored: int) -> None:
+    ds.PhotometricInterpretation = photometric
+    ds.SamplesPerPixel = 3 if photometric == "RGB" else 1
+    ds.BitsAllocated = 1 if bits_stored == 1 and ds.BitsAllocated == 1 else native.dtype.itemsize * 8
+    ds.BitsStored = bits_stored
+    ds.HighBit = bits_stored - 1
     ds.PixelRepresentation = int(native.dtype.kind == "i")
-    if colour:
+    if photometric == "RGB":
         ds.PlanarConfiguration = 0
     else:
         pixels.forget(ds, ("PlanarConfiguration",))

@@ -16,6 +16,7 @@ from pydicom import Dataset, dcmread, dcmwrite
 from gateway.errors import Held
 
 PREAMBLE_BYTES = 128
+_META_FIRST = tuple(b"\x02\x00" + element for element in (b"\0\0UL", b"\x01\0OB", b"\x02\0UI", b"\x10\0UI"))
 
 # For the whole process, whoever runs it: pydicom's warnings and log records quote element values, and nobody here has
 # a use for them. `quiet` alone would not do, because all threads share one list of warning filters.
@@ -34,6 +35,8 @@ def quiet() -> Iterator[None]:
 def read(source: bytes | Path) -> Dataset:
     """The data set and file meta of one Part 10 file, from its bytes or its path.
 
+    A file that begins with its file meta information, without preamble and prefix, is read as well.
+
     Raises
     ------
     Held
@@ -45,7 +48,7 @@ def read(source: bytes | Path) -> Dataset:
     data = source if isinstance(source, bytes) else source.read_bytes()
     try:
         with quiet():
-            return dcmread(BytesIO(data))
+            return dcmread(BytesIO(data), force=data.startswith(_META_FIRST))
     except Exception as error:
         raise Held("unreadable", f"the object's structure cannot be read ({type(error).__name__})") from error
 

@@ -23,9 +23,11 @@ from gateway.errors import Held
 from gateway.part10 import quiet
 
 Native = NDArray[Any]
-"""Samples as stored, uint8, int8, uint16 or int16: (F, H, W, 3) for colour, (F, H, W) for grey."""
+"""Samples as stored, integers of 8, 16 or 32 bits: (F, H, W, 3) for colour, (F, H, W) for grey; single bits
+as uint8."""
 
 _JPEG_LS = frozenset({JPEGLSLossless, JPEGLSNearLossless})
+_WORDS = {"OW": 2, "OL": 4, "OF": 4, "OD": 8, "OV": 8}
 _SCALE = 22
 _HALF = (1 << (_SCALE - 1)) + 64  # a little more than a half: the factors below are rounded, and halves go up
 _RED, _BLUE = (round(factor * (1 << _SCALE)) for factor in (1.402, 1.772))
@@ -79,16 +81,34 @@ class Layout:
             raise Held("pixels", "the picture has no size")
         if layout.photometric not in _PHOTOMETRIC.get(layout.samples, frozenset()):
             raise Held("pixels", "the colour model does not fit the number of samples, or is not known")
-        if layout.allocated not in {8, 16} or not 1 <= layout.stored <= layout.allocated:
-            raise Held("pixels", "samples are neither of 8 nor of 16 bits")
+        allowed = {8, 16} if layout.samples == 3 else {1, 8, 16, 32}
+        if layout.allocated not in allowed or not 1 <= layout.stored <= layout.allocated:
+            raise Held("pixels", "samples have a number of bits that is not treated here")
         if high_bit != layout.stored - 1 or (layout.signed and layout.samples == 3):
             raise Held("pixels", "the bits of a sample are not where they are expected")
         return layout
 
     @property
     def size_bytes(self) -> int:
-        """Length of the decoded samples."""
-        return self.frames * self.rows * self.columns * self.samples * self.allocated // 8
+        """Length of the decoded samples; single bits take a byte each."""
+        return self.frames * self.rows * self.columns * self.samples * max(self.allocated // 8, 1)
+
+    @property
+    def native_bytes(self) -> int:
+        """Length of the samples where they are stored without compression (PS3.5 8.1.1, 8.2)."""
+        if self.allocated == 1:
+            return (self.size_bytes + 7) // 8
+        return self.size_bytes // 3 * 2 if self.photometric == "YBR_FULL_422" else self.size_bytes
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of one decoded sample."""
+        return np.dtype(f"{'i' if self.signed else 'u'}{max(self.allocated // 8, 1)}")
+
+    @property
+    def colours(self) -> str:
+        """What decoded samples mean: colour is RGB then, whatever it was."""
+        return "RGB" if self.samples == 3 else self.photometric
 
 
 def read(ds: Dataset, layout: Layout) -> Native:
@@ -115,7 +135,7 @@ def read(ds: Dataset, layout: Layout) -> Native:
     colours = properties["photometric_interpretation"]
     if layout.samples == 3 and colours not in {"RGB", "YBR_FULL", "YBR_FULL_422"}:
         raise Held("pixels", "the colours cannot be converted to RGB")
-    wanted = np.dtype(f"{'i' if layout.signed else 'u'}{layout.allocated // 8}")
+    wanted = layout.dtype
     if pixels.dtype.newbyteorder("=") != wanted:
         raise Held("pixels", "the decoded samples do not have the depth that is stated")
     native: Native = np.ascontiguousarray(pixels.reshape(shape), dtype=wanted)
@@ -180,6 +200,34 @@ def _check_coded(ds: Dataset, layout: Layout) -> None:
             raise Held("pixels", "a coded frame has deeper samples than is stated")
 
 
+def bare(ds: Dataset, layout: Layout) -> bytes:
+    """Little endian samples as stored, without what follows the last, and with nothing in the bits beside them.
+
+    Those bits may hold an old overlay (PS3.5 8.1.2).
+
+    Raises
+    ------
+    Held
+        ``pixels``: there are fewer samples than are stated, or none.
+    """
+    data = ds.get("PixelData") or b""
+    if len(data) < layout.native_bytes:
+        raise Held("pixels", "there are fewer pixels than are stated")
+    data = data[: layout.native_bytes]
+    spare = layout.allocated - layout.stored
+    if not spare:
+        return bytes(data)
+    samples = np.frombuffer(data, dtype=layout.dtype.newbyteorder("<"))
+    return ((samples << spare) >> spare).tobytes()
+
+
+def packed(ds: Dataset, native: Native) -> bytes:
+    """All frames little endian, without compression."""
+    if ds.BitsAllocated == 1:
+        return np.packbits(native.ravel(), bitorder="little").tobytes()  # PS3.5 8.1.1: the first is the lowest
+    return native.astype(native.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
 def tidy(pixel_data: bytes, frames: int) -> bool:
     """Whether the fragments hold nothing but images: even lengths, an offset table of its own size."""
     return len(parse_basic_offsets(pixel_data)) in {0, frames} and not any(
@@ -208,13 +256,25 @@ def coded(ds: Dataset, native: Native, syntax: UID) -> bytes | None:
         return None
 
 
+def little_endian(ds: Dataset) -> None:
+    """Turns round the words of binary values that were read from big endian, the pixels apart (PS3.5 7.3).
+
+    pydicom carries such values as the bytes they were, and would write them as they are.
+    """
+    for element in ds.iterall():
+        size = _WORDS.get(element.VR)
+        if size and element.value and element.tag != 0x7FE00010:
+            words = np.frombuffer(element.value, dtype=f"<u{size}")
+            element.value = words.byteswap().tobytes()
+
+
 def put(ds: Dataset, data: bytes, syntax: UID, allocated: int) -> None:
     """Sets pixel data and transfer syntax, with the VR and even length they ask for (PS3.5 A.4, 8.1.1)."""
     encapsulated = syntax.is_encapsulated
     ds.file_meta.TransferSyntaxUID = syntax
     ds.add_new(
         "PixelData",
-        "OB" if encapsulated or allocated == 8 else "OW",
+        "OB" if encapsulated or allocated <= 8 else "OW",
         data if len(data) % 2 == 0 else data + b"\0",
     )
     ds["PixelData"].is_undefined_length = encapsulated
