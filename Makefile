@@ -35,8 +35,9 @@ format: $(VENV)/installed-check ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/installed-test peers ## Measure what docs/performance.md reports
+bench: $(VENV)/installed-bench peers ## Measure what docs/performance.md reports
 	$(BIN)/python benchmarks/ingest.py
+	$(BIN)/python benchmarks/scrub.py
 	@if [ -d "$(DATA)" ]; then mkdir -p build; \
 	  $(BIN)/python benchmarks/held_back.py --data "$(DATA)" --out build/held-back.json; \
 	else echo "No portraits at $(DATA) (ANOSKIN_DATA): the bundle is not measured."; fi
@@ -52,6 +53,10 @@ $(VENV)/installed-check: $(REQUIREMENTS) | $(VENV)/bin/python
 $(VENV)/installed-test: $(REQUIREMENTS) | $(VENV)/bin/python
 	$(call install,test)
 	@touch $(VENV)/installed-demo $@
+
+$(VENV)/installed-bench: $(REQUIREMENTS) | $(VENV)/bin/python
+	$(call install,bench)
+	@touch $(VENV)/installed-demo $(VENV)/installed-test $@
 
 $(VENV)/installed-demo: $(REQUIREMENTS) | $(VENV)/bin/python
 	$(call install,demo)

@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,56 @@ class Deidentifier:
             residue=len(residue(source, file, self._profile)),
             marker_faults=len(mark.markers(finished, edited=edited)),
             attempts=done.attempts,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataOnly:
+    """Takes the identity out of the metadata; pixels are carried over unseen, and nothing is claimed of them.
+
+    Attributes
+    ----------
+    profile
+        What happens to each attribute.
+    pseudonyms
+        The site's keyed functions.
+    syntaxes
+        Transfer syntax UIDs for pixels whose coded bytes cannot stay, best first.
+    """
+
+    profile: Profile
+    pseudonyms: Pseudonyms
+    syntaxes: tuple[str, ...] = frames.LOSSLESS
+
+    def __call__(self, original: Path, _others: Sequence[Path] = ()) -> Cleared:
+        """Treat the object in ``original``.
+
+        Raises
+        ------
+        Refused, Postponed, Held
+            As the part of the treatment that ends it says; ``pixels-identify`` where the object itself says that
+            its pixels show who it is.
+        """
+        source = part10.read(original)
+        if mark.says_identifying(source):
+            raise Held("pixels-identify", "the object itself says that its pixels show text or a person")
+        clean = scrub.scrub(source, self.profile, self.pseudonyms)
+        if "PixelData" in source:
+            frames.carry(clean, self.syntaxes)
+        mark.mark(clean, self.profile, pixels_clean=False, features_clean=False, edited=False)
+        mark.repeat(clean, source)
+        file = part10.write(clean)
+        evidence = Evidence(
+            residue=len(residue(source, file, self.profile)),
+            marker_faults=len(mark.markers(part10.read(file), edited=False, seen=False)),
+        )
+        release.check(evidence, (release.residue, release.markers))
+        return Cleared(
+            file=file,
+            sop_instance=PseudonymousUid(str(clean.SOPInstanceUID)),
+            sop_class=str(clean.SOPClassUID),
+            transfer_syntax=str(clean.file_meta.TransferSyntaxUID),
+            evidence=evidence,
         )
 
 

@@ -281,9 +281,7 @@ def _keep_coded(ds: Dataset, layout: Layout, syntaxes: Sequence[str], before: Na
     _compare(ds, native, "the coded image changed when what lies beside it was removed")
 
 
-def _write(
-    ds: Dataset, native: Native, photometric: str, bits_stored: int, syntaxes: Sequence[str]
-) -> None:
+def _write(ds: Dataset, native: Native, photometric: str, bits_stored: int, syntaxes: Sequence[str]) -> None:
     """Samples in the first of ``syntaxes`` that holds them without loss, read back and compared."""
     source, coded_bytes = UID(ds.file_meta.TransferSyntaxUID), len(ds.PixelData)
     if source == ExplicitVRBigEndian:

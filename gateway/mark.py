@@ -28,6 +28,8 @@ DERIVATION = (
     "Regions that show the person were replaced by generated content; all other pixels are unchanged."
 )
 
+_SAID_OF_PIXELS = (0x00280301, 0x00280302)
+_PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _ABSENT = {
     0x00082112: "(0008,2112) names the source",
     0x00880200: "(0088,0200) holds an icon image",
@@ -57,7 +59,8 @@ def mark(  # noqa: PLR0913  every argument is one statement in the object
     pixels_clean
         The pixels were searched for text and hold none that is not allowed: 113101, (0028,0301) NO.
     features_clean
-        Nobody can be recognised in the pixels: 113102, (0028,0302) NO.
+        Nobody can be recognised in the pixels: 113102, (0028,0302) NO. Where there are pixels and this is not so,
+        (0012,0062) is NO: it speaks of attributes and pixels (PS3.3 C.7.1.1).
     edited
         Pixels were replaced: Image Type value 1 DERIVED, derivation description and code (PS3.3 C.7.6.1.1.2).
     remarks
@@ -70,7 +73,7 @@ def mark(  # noqa: PLR0913  every argument is one statement in the object
         "113107": profile.dates == "shift",
     }
     with quiet():
-        ds.PatientIdentityRemoved = "YES"
+        ds.PatientIdentityRemoved = "YES" if features_clean or _PIXELS.isdisjoint(ds.keys()) else "NO"
         ds.DeidentificationMethod = [METHOD, f"profile {profile.name}"[:64], *(r[:64] for r in remarks)]
         ds.DeidentificationMethodCodeSequence = [_code(c, CODES[c]) for c, true in stated.items() if true]
         ds.LongitudinalTemporalInformationModified = "MODIFIED" if profile.dates == "shift" else "REMOVED"
@@ -89,7 +92,19 @@ def mark(  # noqa: PLR0913  every argument is one statement in the object
             ds.DerivationCodeSequence = [*kept, _code(*PIXEL_BY_PIXEL_MASK)]
 
 
-def markers(ds: Dataset, *, edited: bool | None = None) -> list[str]:
+def says_identifying(original: Dataset) -> bool:
+    """Whether an object states that text is burned into its pixels, or that a person can be recognised in them."""
+    return any(text_of(original, tag) == "YES" for tag in _SAID_OF_PIXELS)
+
+
+def repeat(ds: Dataset, original: Dataset) -> None:
+    """Leaves what the sender said of pixels that nobody looks at here: some kinds of object must say it."""
+    for tag in _SAID_OF_PIXELS:
+        if text_of(original, tag) == "NO":
+            ds.add_new(tag, "CS", "NO")
+
+
+def markers(ds: Dataset, *, edited: bool | None = None, seen: bool = True) -> list[str]:
     """What is missing or contradicts itself in a finished object, one sentence each; empty when all is well.
 
     Parameters
@@ -98,6 +113,8 @@ def markers(ds: Dataset, *, edited: bool | None = None) -> list[str]:
         The finished object, as read back.
     edited
         Whether pixels were replaced; ``None`` where that is not known here.
+    seen
+        Whether pixels were looked at; of others nothing may be claimed, but what the sender said may stand.
     """
     codes = {_value(item) for item in ds.get("DeidentificationMethodCodeSequence") or []}
     derived = _values(ds, "ImageType")[:1] == ["DERIVED"]
@@ -107,12 +124,16 @@ def markers(ds: Dataset, *, edited: bool | None = None) -> list[str]:
     modified = text_of(ds, 0x00280303)
     meta = getattr(ds, "file_meta", None)
     checks = {
-        "(0012,0062) is not YES": text_of(ds, 0x00120062) == "YES",
+        "(0012,0062) is not what was done": text_of(ds, 0x00120062)
+        == ("YES" if "113102" in codes or _PIXELS.isdisjoint(ds.keys()) else "NO"),
+        "something is claimed of pixels nobody looked at": seen or codes.isdisjoint({"113101", "113102"}),
         "(0012,0063) is empty": bool(text_of(ds, 0x00120063)),
         "(0012,0064) lacks 113100": "113100" in codes,
         "(0012,0064) has a code this gateway does not apply": codes <= set(CODES),
-        "113101 and (0028,0301) disagree": ("113101" in codes) == (text_of(ds, 0x00280301) == "NO"),
-        "113102 and (0028,0302) disagree": ("113102" in codes) == (text_of(ds, 0x00280302) == "NO"),
+        "113101 and (0028,0301) disagree": not seen
+        or ("113101" in codes) == (text_of(ds, 0x00280301) == "NO"),
+        "113102 and (0028,0302) disagree": not seen
+        or ("113102" in codes) == (text_of(ds, 0x00280302) == "NO"),
         "113107 and (0028,0303) disagree": modified == ("MODIFIED" if "113107" in codes else "REMOVED"),
         "pixels were replaced and the derivation is not stated": edited is not True
         or (derived and described),

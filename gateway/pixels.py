@@ -224,7 +224,9 @@ def bare(ds: Dataset, layout: Layout) -> bytes:
 def packed(ds: Dataset, native: Native) -> bytes:
     """All frames little endian, without compression."""
     if ds.BitsAllocated == 1:
-        return np.packbits(native.ravel(), bitorder="little").tobytes()  # PS3.5 8.1.1: the first is the lowest
+        return np.packbits(
+            native.ravel(), bitorder="little"
+        ).tobytes()  # PS3.5 8.1.1: the first is the lowest
     return native.astype(native.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
