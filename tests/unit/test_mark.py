@@ -9,7 +9,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from gateway import part10
-from gateway.mark import CODES, PIXEL_BY_PIXEL_MASK, mark, markers
+from gateway.mark import CODES, PIXEL_BY_PIXEL_MASK, mark, markers, repeat, says_identifying
 from gateway.profiles import Profile
 from gateway.pseudonym import Pseudonyms
 from gateway.scrub import scrub
@@ -52,7 +52,7 @@ def test_nothing_is_claimed_that_is_not_so(
         )
         if true
     }  # fmt: skip
-    assert ds.PatientIdentityRemoved == "YES"
+    assert ds.PatientIdentityRemoved == ("YES" if features else "NO")  # it speaks of the pixels, too
     assert ds.get("BurnedInAnnotation") == ("NO" if pixels else None)
     assert ds.get("RecognizableVisualFeatures") == ("NO" if features else None)
     assert ds.ImageType[0] == ("DERIVED" if edited else "ORIGINAL")
@@ -123,3 +123,23 @@ def test_remarks_become_values_of_the_method() -> None:
     clean = scrub(photograph(skin()), SHIFTED, SITE)
     mark(clean, SHIFTED, pixels_clean=True, features_clean=True, edited=True, remarks=["m" * 80])
     assert clean.DeidentificationMethod[-1] == "m" * 64
+
+
+def test_what_the_sender_said_of_unseen_pixels_stands_and_is_not_claimed_here() -> None:
+    original = photograph(skin())
+    original.BurnedInAnnotation = "NO"
+    clean = scrub(original, SHIFTED, SITE)
+    mark(clean, SHIFTED, pixels_clean=False, features_clean=False, edited=False)
+    repeat(clean, original)
+    assert clean.BurnedInAnnotation == "NO"
+    assert "RecognizableVisualFeatures" not in clean
+    assert markers(part10.read(part10.write(clean)), edited=False, seen=False) == []
+    assert markers(clean, edited=False) != []
+
+
+@pytest.mark.parametrize("keyword", ["BurnedInAnnotation", "RecognizableVisualFeatures"])
+def test_an_object_that_says_its_pixels_identify_is_believed(keyword: str) -> None:
+    original = photograph(skin())
+    assert not says_identifying(original)
+    setattr(original, keyword, "YES")
+    assert says_identifying(original)
