@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from inference.bundle import BundleError, read_bundle, verify
+from inference.choose import Choosy
 from inference.contract import Models
 
 
@@ -37,18 +38,24 @@ def load_models(folder: Path, *, threads: int = 0) -> Models:
         ) from error
     if threads:
         torch.set_num_threads(threads)
+    segmenter = PointRendSegmenter(folder / bundle.segmenter["folder"])
+    faces = InsightFaceAnalyser(
+        folder / bundle.faces["folder"], threads=threads, threshold=float(bundle.faces["threshold"])
+    )
+    painter = DiffusionInpainter(
+        folder / bundle.inpainter["folder"],
+        steps=int(bundle.inpainter["steps"]),
+        guidance=float(bundle.inpainter["guidance"]),
+    )
+    candidates = int(bundle.inpainter.get("candidates", 1))
     return Models(
         name=bundle.title,
         demonstration=bundle.demonstration,
-        segmenter=PointRendSegmenter(folder / bundle.segmenter["folder"]),
-        inpainter=DiffusionInpainter(
-            folder / bundle.inpainter["folder"],
-            steps=int(bundle.inpainter["steps"]),
-            guidance=float(bundle.inpainter["guidance"]),
-        ),
-        faces=InsightFaceAnalyser(
-            folder / bundle.faces["folder"], threads=threads, threshold=float(bundle.faces["threshold"])
-        ),
+        segmenter=segmenter,
+        inpainter=painter
+        if candidates == 1
+        else Choosy(painter, candidates, segmenter, faces, tuple(bundle.segmenter["features"])),
+        faces=faces,
         roles=bundle.roles,
         features=tuple(bundle.segmenter["features"]),
         similarity_limit=float(bundle.faces["similarity_limit"]),

@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from inference.inpaint.perception import moved
 from inference.inpaint.progress import learning_rate, load_state, save_state
 
 
@@ -95,6 +96,7 @@ class Adversaries:
 
         The first pictures of ``painted`` show what ``like`` shows; the others are compared with nothing.
         """
+        painted, like = moved(painted, like)
         judged, seen = self.critic(painted)
         with torch.no_grad():
             _, known = self.critic(like)
@@ -116,8 +118,9 @@ class Adversaries:
 
     def judge(self, photographs: Tensor, painted: Tensor) -> float:
         """One step of the critics (hinge loss); their loss."""
+        photographs, painted = moved(photographs, painted.detach())
         losses = [F.relu(1 - logits).mean() for logits in self.critic(photographs)[0]]
-        losses += [F.relu(1 + logits).mean() for logits in self.critic(painted.detach())[0]]
+        losses += [F.relu(1 + logits).mean() for logits in self.critic(painted)[0]]
         loss = torch.stack(losses).sum()
         self.critic_optimiser.zero_grad(set_to_none=True)
         loss.backward()
