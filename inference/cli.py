@@ -1,26 +1,39 @@
-"""``gateway-models``: look after model bundles, and train the parts of one. Parses and hands over; no logic."""
+"""``gateway-models``: look after model bundles, prepare data, train parts. Parses and hands over; no logic."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from inference.bundle import BundleError, read_bundle, seal, verify
+from inference.data import DataError
 
 TRAININGS = {
     "segment": "PointRend, which finds faces' features and lesions",
     "inpaint": "the autoencoder and the UNet that paint new faces",
     "faces": "the face detector and the recogniser",
 }
+DATA = {
+    "split": "choose train, validation and test by patient",
+    "make-synthetic": "portraits with painted lesions, to try with",
+}
+ENTRIES = {
+    "segment": "inference.pointrend.train",
+    "inpaint": "inference.inpaint.command",
+    "faces": "inference.faces.train",
+}
+"""The module whose ``main`` is each training."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it did what it says, 1 when a bundle is not whole, 2 for a wrong call."""
     parser = argparse.ArgumentParser(
-        prog="gateway-models", description="Model bundles: list, verify, seal, train."
+        prog="gateway-models",
+        description="Model bundles: list, verify, seal, train; and what is learnt from.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     listing = commands.add_parser("list", help="show the bundles under a folder")
@@ -30,18 +43,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("seal", "write the digests of a bundle's files into its manifest"),
     ):
         commands.add_parser(name, help=text).add_argument("folder", type=Path, help="folder of the bundle")
-    train = commands.add_parser("train", help="train a part: " + ", ".join(TRAININGS))
-    train.add_argument("part", choices=TRAININGS, help="; ".join(f"{k}: {v}" for k, v in TRAININGS.items()))
-    train.add_argument("rest", nargs=argparse.REMAINDER, help="options of that training; --help shows them")
+    for name, text, parts in (("train", "train a part", TRAININGS), ("data", "what is learnt from", DATA)):
+        command = commands.add_parser(name, help=f"{text}: {', '.join(parts)}")
+        command.add_argument("part", choices=parts, help="; ".join(f"{k}: {v}" for k, v in parts.items()))
+        command.add_argument("rest", nargs=argparse.REMAINDER, help="its options; --help shows them")
     given = parser.parse_args(argv)
     try:
-        if given.command == "train":
-            return _train(given.part, given.rest)
+        if given.command in {"train", "data"}:
+            return _learning(given.command, given.part, given.rest)
         if given.command == "list":
             return _list(given.folder)
         bundle = seal(given.folder) if given.command == "seal" else read_bundle(given.folder)
         verify(bundle)
-    except BundleError as error:
+    except (BundleError, DataError) as error:
         print(f"gateway-models: {error}", file=sys.stderr)
         return 1
     print(f"{bundle.title}: {len(bundle.files)} files, each as listed. Licence: {bundle.licence}.")
@@ -59,22 +73,14 @@ def _list(folder: Path) -> int:
     return 0
 
 
-def _train(part: str, rest: Sequence[str]) -> int:
+def _learning(command: str, part: str, rest: Sequence[str]) -> int:
     try:
-        if part == "segment":
-            from inference.pointrend.train import main as segment
-
-            return segment(rest)
-        if part == "inpaint":
-            from inference.inpaint.command import main as inpaint
-
-            return inpaint(rest)
-        from inference.faces.train import main as faces
-
-        return faces(rest)
+        if command == "data":
+            return int(import_module("inference.data.command").main([part, *rest]))
+        return int(import_module(ENTRIES[part]).main(rest))
     except ImportError as error:
         raise BundleError(
-            f"Training needs {error.name}, which is not installed: anoskin-gateway[train]."
+            f"This needs {error.name}, which is not installed: anoskin-gateway[train]."
         ) from error
 
 

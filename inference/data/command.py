@@ -1,0 +1,112 @@
+"""``gateway-models data``: what a site learns from is looked through, split, brought into one form, made up."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.progress import Progress
+
+from inference.contract import Models
+from inference.data import manifest, patients, synthetic
+
+HELD_BACK = "held-back"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one of the commands; 0 when it did what it says.
+
+    Raises
+    ------
+    inference.data.DataError
+        The data cannot be used; the message says why.
+    """
+    parser = argparse.ArgumentParser(prog="gateway-models data", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _split_options(commands.add_parser("split", help="choose train, validation and test by patient"))
+    _synthetic_options(
+        commands.add_parser("make-synthetic", help="portraits with painted lesions, to try with")
+    )
+    given = parser.parse_args(argv)
+    return int(given.run(given))
+
+
+def _split_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", type=Path, help="manifest.csv or its folder; its column split is filled")
+    parser.add_argument(
+        "--shares", default="8:1:1", help="train:validation:test, or train:test (default 8:1:1)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="another one gives another choice")
+    parser.set_defaults(run=_split)
+
+
+def _split(given: argparse.Namespace) -> int:
+    file = manifest.manifest_file(given.data)
+    rows, findings = manifest.parse(file)
+    manifest.refuse(findings, file.name)
+    chosen = patients.split(rows, patients.shares(given.shares), given.seed)
+    manifest.write(file.parent, chosen, file.name)
+    for name in manifest.SPLITS:
+        mine = [row for row in chosen if row.split == name]
+        if mine:
+            print(f"{name}: {len({row.patient for row in mine})} patients, {len(mine)} photographs")
+    return 0
+
+
+def _synthetic_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, help="folder for images/, masks/ and manifest.csv")
+    parser.add_argument(
+        "--portraits",
+        type=Path,
+        help="folder with images/ (and labels/), or of pictures; default: invented people",
+    )
+    parser.add_argument(
+        "--limit", type=int, default=0, help="at most so many portraits (default: all; invented: 24)"
+    )
+    parser.add_argument(
+        "--each", type=int, default=2, help="pictures of every portrait, up to 6 diseases (default 2)"
+    )
+    parser.add_argument("--shares", default="8:1:1", help=f"as for split, or {HELD_BACK}: the project's held-back "
+                        "portraits are the test set, at most --limit of them and of the others")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--bundle", type=Path, default=Path("bundles/nano"), help="whose models segment and invent people"
+    )
+    parser.set_defaults(run=_synthetic)
+
+
+def _synthetic(given: argparse.Namespace) -> int:
+    tested: frozenset[str] = frozenset()
+    load = _loader(given.bundle)
+    wanted = patients.shares("9:1:1" if given.shares == HELD_BACK else given.shares)
+    if given.portraits is None:
+        count = given.limit or 24
+        portraits = synthetic.invented(load(), count, given.seed)
+    else:
+        if given.shares == HELD_BACK:
+            behind = synthetic.pictures(given.portraits, given.limit, held=True)
+            files = synthetic.pictures(given.portraits, given.limit, held=False) + behind
+            tested = frozenset(file.stem for file in behind)
+            wanted = {"train": 0.9, "validation": 0.1}
+        else:
+            files = synthetic.pictures(given.portraits, given.limit)
+        count = len(files)
+        portraits = synthetic.people(files, load)
+    with Progress() as bar:
+        task = bar.add_task("portraits", total=count)
+        rows = synthetic.make(
+            portraits, given.out, each=given.each, seed=given.seed, wanted=wanted, tested=tested,
+            tick=lambda: bar.advance(task),
+        )  # fmt: skip
+    print(
+        f"{len(rows)} photographs of {len({row.patient for row in rows})} patients: {given.out / manifest.NAME}"
+    )
+    return 0
+
+
+def _loader(bundle: Path) -> Callable[[], Models]:
+    def load() -> Models:
+        from inference.local import load_models
+
+        return load_models(bundle)
+
+    return load

@@ -1,0 +1,263 @@
+"""The list of a site's photographs that every training and every evaluation reads: ``manifest.csv``.
+
+One row a photograph, UTF-8, a header line with the columns of :data:`COLUMNS`. Paths are relative to the manifest's
+folder. A mask is an 8-bit PNG of the photograph's size whose values index :data:`inference.contract.CLASSES`. All
+photographs of one patient stand in one split.
+"""
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.contract import Image
+from inference.data import DataError
+
+NAME = "manifest.csv"
+COLUMNS = ("image", "mask", "disease", "patient", "split")
+SPLITS = ("train", "validation", "test")
+NORMAL = "normal"
+"""The disease of a photograph that shows none."""
+
+Labels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong with a set of photographs.
+
+    Attributes
+    ----------
+    where
+        Row or file that it is about, as the manifest names it.
+    what
+        One sentence.
+    fatal
+        Nothing can be learnt before it is put right; otherwise it is for a person to look at.
+    """
+
+    where: str
+    what: str
+    fatal: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Photograph:
+    """One row of the manifest.
+
+    Attributes
+    ----------
+    image, mask
+        Files; ``mask`` is an index PNG.
+    disease
+        Any name, or :data:`NORMAL`.
+    patient
+        Who is shown; only ever compared.
+    split
+        One of :data:`SPLITS`, or empty where none was chosen yet.
+    """
+
+    image: Path
+    mask: Path
+    disease: str
+    patient: str
+    split: str
+
+    @property
+    def name(self) -> str:
+        """The picture's file name without its suffix."""
+        return self.image.stem
+
+    def read(self) -> tuple[Image, Labels]:
+        """The picture, uint8 RGB (H, W, 3), and its mask, uint8 (H, W).
+
+        Raises
+        ------
+        DataError
+            One of them cannot be read, or they differ in size.
+        """
+        image, mask = read_image(self.image), read_labels(self.mask)
+        if image.shape[:2] != mask.shape:
+            raise DataError(
+                f"{self.image.name} is {image.shape[1]} × {image.shape[0]}, but its mask {mask.shape[1]} × "
+                f"{mask.shape[0]}; export the mask at the picture's size."
+            )
+        return image, mask
+
+
+def read_image(file: Path) -> Image:
+    """A picture as uint8 RGB (H, W, 3), turned as its EXIF orientation says.
+
+    Raises
+    ------
+    DataError
+        No picture, or none that can be decoded.
+    """
+    bgr = cv2.imread(str(file), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise DataError(f"{file.name} is missing or no picture; correct the manifest or export it again.")
+    return np.ascontiguousarray(bgr[..., ::-1], np.uint8)
+
+
+def read_labels(file: Path) -> Labels:
+    """An index mask, uint8 (H, W): the indices of a palette PNG, or the grey values of one channel.
+
+    Raises
+    ------
+    DataError
+        No PNG of one 8-bit channel.
+    """
+    from PIL import Image as Pictures
+
+    try:
+        with Pictures.open(file) as opened:
+            mode, values = opened.mode, np.asarray(opened)
+    except (OSError, SyntaxError) as error:
+        raise DataError(
+            f"{file.name} is missing or no picture; correct the manifest or export it again."
+        ) from error
+    if mode not in {"L", "P", "1"}:
+        raise DataError(
+            f"{file.name} is a mask of mode {mode}; it must be a PNG of one 8-bit channel of indices."
+        )
+    return np.asarray(values, np.uint8)
+
+
+def manifest_file(data: Path) -> Path:
+    """The manifest that ``data`` means: the file itself, or ``manifest.csv`` in that folder."""
+    return data / NAME if data.is_dir() else data
+
+
+def parse(data: Path) -> tuple[list[Photograph], list[Finding]]:
+    """The rows that can be understood, and everything that is wrong with the others; :func:`leaks` judges the splits.
+
+    Parameters
+    ----------
+    data
+        The manifest or its folder.
+
+    Raises
+    ------
+    DataError
+        There is no manifest, or it lacks a column.
+    """
+    file = manifest_file(data)
+    rows, findings = [], []
+    seen: dict[str, int] = {}
+    for number, row in enumerate(table(file, COLUMNS), start=2):
+        where = f"row {number}"
+        empty = [name for name in COLUMNS[:4] if not row[name]]
+        if empty:
+            findings.append(Finding(where, f"nothing in the column {', '.join(empty)}"))
+            continue
+        if row["split"] and row["split"] not in SPLITS:
+            findings.append(Finding(where, f"the split {row['split']!r} is none of {', '.join(SPLITS)}"))
+            continue
+        if row["image"] in seen:
+            findings.append(Finding(where, f"{row['image']} was listed in row {seen[row['image']]} already"))
+            continue
+        seen[row["image"]] = number
+        folder = file.parent
+        rows.append(
+            Photograph(
+                folder / row["image"], folder / row["mask"], row["disease"], row["patient"], row["split"]
+            )
+        )
+    if not rows and not findings:
+        findings.append(Finding(file.name, "there is no photograph in it"))
+    return rows, findings
+
+
+def table(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV file with at least these columns, blanks about the values removed.
+
+    Raises
+    ------
+    DataError
+        Not readable as UTF-8, or a column is missing.
+    """
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            missing = [name for name in columns if name not in (reader.fieldnames or ())]
+            if missing:
+                raise DataError(
+                    f"{file.name} has no column {', '.join(missing)}; it needs {', '.join(columns)}."
+                )
+            return [{name: (row[name] or "").strip() for name in columns} for row in reader]
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise DataError(f"{file} cannot be read as a UTF-8 CSV file ({type(error).__name__}).") from error
+
+
+def leaks(rows: Iterable[Any]) -> list[Finding]:
+    """Patients (``row.patient``) who stand in more than one split (``row.split``)."""
+    splits: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row.split:
+            splits[row.patient].add(row.split)
+    return [
+        Finding(f"patient {patient}", f"stands in {' and '.join(sorted(found))}: what is learnt would leak")
+        for patient, found in sorted(splits.items())
+        if len(found) > 1
+    ]
+
+
+def read(data: Path, *splits: str) -> list[Photograph]:
+    """The photographs of these splits (all without any), in the manifest's order.
+
+    Raises
+    ------
+    DataError
+        The manifest is wrong anywhere, or leaves every asked-for split empty.
+    """
+    rows, findings = parse(data)
+    refuse(findings + leaks(rows), manifest_file(data).name)
+    chosen = [row for row in rows if not splits or row.split in splits]
+    if not chosen:
+        raise DataError(
+            f"{manifest_file(data)} has no photograph in {' or '.join(splits)}; `gateway-models data split` chooses."
+        )
+    return chosen
+
+
+def refuse(findings: Sequence[Finding], name: str) -> None:
+    """Raise for the first fatal finding, telling how many there are.
+
+    Raises
+    ------
+    DataError
+        There is one.
+    """
+    fatal = [finding for finding in findings if finding.fatal]
+    if fatal:
+        more = f" ({len(fatal) - 1} more)" if len(fatal) > 1 else ""
+        raise DataError(
+            f"{name}: {fatal[0].where}: {fatal[0].what}{more}. `gateway-models data check` shows everything at once."
+        )
+
+
+def write(folder: Path, rows: Iterable[Photograph], name: str = NAME) -> Path:
+    """Write the manifest of ``folder``, paths relative to it."""
+    lines = [
+        (row.image.relative_to(folder).as_posix(), row.mask.relative_to(folder).as_posix(),
+         row.disease, row.patient, row.split)
+        for row in rows
+    ]  # fmt: skip
+    return write_table(folder / name, COLUMNS, lines)
+
+
+def write_table(file: Path, columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> Path:
+    """Replace ``file`` by a CSV table, whole or not at all."""
+    fresh = file.with_suffix(".new")
+    with fresh.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(lines)
+    fresh.replace(file)
+    return file

@@ -1,0 +1,147 @@
+"""A site's list of photographs: what is wrong with it is said, and no patient is learnt from and judged by."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inference.cli import main
+from inference.contract import DISEASES
+from inference.data import DataError, manifest, patients, synthetic
+from inference.data.manifest import NORMAL, Photograph
+from inference.phantom import skin_patch
+from inference.pointrend.scenes import LESION
+
+THREE = patients.shares("8:1:1")
+
+
+def drawn(name: str, seed: int, size: int = 96) -> synthetic.Person:
+    """A face of discs on skin, in front of a wall."""
+    labels = np.zeros((size, size), np.uint8)
+    c, r = size // 2, size * 3 // 8
+    cv2.ellipse(labels, (c, c), (r, c - 4), 0, 0, 360, 1, -1)
+    for x, y, label in ((-r // 2, -r // 2, 3), (r // 2, -r // 2, 3), (0, 0, 4), (0, r // 2, 5)):
+        cv2.ellipse(labels, (c + x, c + y), (r // 4, r // 8), 0, 0, 360, label, -1)
+    image = skin_patch(size, (seed % 5) / 5, seed)
+    image[labels == 0] = (60, 90, 150)
+    image[labels > 1] = (90, 40, 40)
+    return synthetic.Person(name, image, labels)
+
+
+def made(folder: Path, names: list[str], each: int = 2) -> list[Photograph]:
+    people = (drawn(name, index) for index, name in enumerate(names))
+    return synthetic.make(people, folder, each=each, seed=3, wanted=THREE)
+
+
+def test_what_was_made_is_read_back(tmp_path: Path) -> None:
+    rows = made(tmp_path, [f"p{number}" for number in range(6)])
+    assert manifest.read(tmp_path) == rows
+    assert manifest.read(tmp_path / "manifest.csv", "train") == [row for row in rows if row.split == "train"]
+    for row in rows:
+        image, labels = row.read()
+        assert image.shape == (96, 96, 3)
+        assert (row.disease == NORMAL) == (not (labels == LESION).any())
+    assert {row.disease for row in rows} == {NORMAL, *DISEASES}
+
+
+def test_the_same_call_makes_the_same_set(tmp_path: Path) -> None:
+    names = ["one", "two"]
+    made(tmp_path / "a", names)
+    made(tmp_path / "b", names)
+    files = [path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file()]
+    assert len(files) == 9
+    for name in files:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_two_pictures_of_one_person_stay_together(tmp_path: Path) -> None:
+    rows = made(tmp_path, ["001_neutral", "001_smiling", "002_neutral", "003_neutral"])
+    assert len({row.split for row in rows if row.patient == "001"}) == 1
+    assert {row.split for row in rows} == set(manifest.SPLITS)
+
+
+def test_held_back_portraits_are_the_test_set(tmp_path: Path) -> None:
+    people = (drawn(name, index) for index, name in enumerate("abcdef"))
+    rows = synthetic.make(
+        people, tmp_path, each=1, seed=0, wanted={"train": 0.9, "validation": 0.1}, tested="be"
+    )
+    assert {row.patient for row in rows if row.split == "test"} == {"b", "e"}
+
+
+@settings(max_examples=40)
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=5), st.sampled_from(["a", "b", "c"]), min_size=3, max_size=60
+    ),
+    st.sampled_from(["8:1:1", "8:2", "1:1"]),
+    st.integers(0, 99),
+)
+def test_splits_have_their_shares_and_none_is_empty(groups: dict[str, str], text: str, seed: int) -> None:
+    wanted = patients.shares(text)
+    chosen = patients.assign(groups, wanted, seed)
+    assert chosen.keys() == groups.keys()
+    assert chosen == patients.assign(dict(reversed(groups.items())), wanted, seed)
+    for name, share in wanted.items():
+        count = sum(split == name for split in chosen.values())
+        assert count >= 1
+        assert abs(count - share * len(groups)) <= len(wanted)
+
+
+@pytest.mark.parametrize("text", ["8", "8:1:1:1", "8:x", "8:0", "8:-2", "nan:1"])
+def test_shares_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(DataError, match="8:1:1"):
+        patients.shares(text)
+
+
+def test_a_patient_in_two_splits_is_an_error(tmp_path: Path) -> None:
+    rows = made(tmp_path, ["p0", "p1", "p2"])
+    other = "test" if rows[0].split != "test" else "train"
+    manifest.write(tmp_path, [replace(rows[0], split=other), *rows[1:]])
+    with pytest.raises(DataError, match=r"patient p0: stands in .* leak"):
+        manifest.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("a.jpg,,acne,p,train", "row 2: nothing in the column mask"),
+        ("a.jpg,a.png,acne,p,learn", "row 2: the split 'learn' is none of"),
+        ("a.jpg,a.png,acne,p,train\na.jpg,b.png,acne,p,train", "row 3: a.jpg was listed in row 2"),
+        ("", "there is no photograph"),
+    ],
+)
+def test_a_wrong_row_is_named(tmp_path: Path, line: str, told: str) -> None:
+    (tmp_path / "manifest.csv").write_text("image,mask,disease,patient,split\n" + line + "\n")
+    with pytest.raises(DataError, match=told):
+        manifest.read(tmp_path)
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("image,mask,patient\n")
+    with pytest.raises(DataError, match="no column disease, split"):
+        manifest.read(tmp_path)
+
+
+def test_the_command_makes_a_set_and_splits_it_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    portraits = tmp_path / "portraits"
+    for name in ("images", "labels"):
+        (portraits / name).mkdir(parents=True)
+    for index in range(4):
+        person = drawn(f"p{index}", index)
+        cv2.imwrite(str(portraits / f"images/{person.name}.png"), person.image[..., ::-1])
+        cv2.imwrite(str(portraits / f"labels/{person.name}.png"), person.labels)
+    out = tmp_path / "set"
+    assert (
+        main(["data", "make-synthetic", "--portraits", str(portraits), "--out", str(out), "--each", "1"]) == 0
+    )
+    assert "4 photographs of 4 patients" in capsys.readouterr().out
+    assert main(["data", "split", str(out), "--shares", "1:1"]) == 0
+    assert capsys.readouterr().out == "train: 2 patients, 2 photographs\ntest: 2 patients, 2 photographs\n"
+    assert main(["data", "split", str(out), "--shares", "1"]) == 1
+    assert "8:1:1" in capsys.readouterr().err
