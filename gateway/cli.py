@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,10 @@ MIB = 1 << 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; exit status 0 for success, 1 for a finding, 2 for a wrong call or configuration."""
+    """Run the command; exit status 0 for success, 1 for a finding, 2 for a wrong call or configuration.
+
+    ``deidentify`` has 3 for a folder of which something was held or refused.
+    """
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
@@ -81,11 +85,33 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--instance", metavar="ID", help="one of them, by its id in 'gateway held'")
     audit = add("audit", _audit, "Check the audit trail.")
     audit.add_argument("action", choices=["verify"], help="read it all and check its chain")
+    offline = add("deidentify", _deidentify, "Treat files and folders on this machine, without a network.")
+    offline.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="file, folder or DICOMDIR")
+    offline.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the clean files go")
+    offline.add_argument(
+        "--metadata-only", action="store_true", help="leave the pixels as they are, and claim nothing of them"
+    )
+    offline.add_argument(
+        "--profile", metavar="NAME", help="another profile, from the folder of the configured one"
+    )
+    offline.add_argument(
+        "--report", type=Path, metavar="FILE.jsonl", help="where the lines go (default: standard output)"
+    )
+    offline.add_argument(
+        "--jobs", type=_number, default=1, metavar="N", help="processes (default: %(default)s)"
+    )
     demo = add(
         "demo", _demo, "Show the whole way of a photograph on this machine, with an archive of its own."
     )
     demo.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
     return parser
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if not number >= 1:
+        raise ValueError
+    return number
 
 
 def _init(options: argparse.Namespace) -> int:
@@ -126,7 +152,7 @@ def _serve(options: argparse.Namespace) -> int:
     pipeline.reconcile()
     duties = schedule.Duties(ledger, spool, trail, pipeline, conf.arrival.quiet_s, conf.retention)
     clock = schedule.start(duties)
-    intake = receive.Intake(spool, ledger, conf.listener.max_object_mb * MIB)
+    intake = receive.Intake(spool, ledger, conf.listener.max_object_mb * MIB, conf.objects)
     intake.recover()
     reception = receive.listen(receive.Desk(conf.listener, conf.peers, intake, trail))
     trail.append("service", "service.started")
@@ -210,6 +236,27 @@ def _audit(options: argparse.Namespace) -> int:
         return 1
     print(f"{head.seq} records, unbroken; the last has the digest {head.digest}.")
     return 0
+
+
+def _deidentify(options: argparse.Namespace) -> int:
+    from gateway import deidentify, offline
+
+    conf = settings.load(options.conf).offline(options.profile)
+    found = offline.sources(options.paths, options.out)
+    if options.metadata_only:
+        build: Callable[[], Treat] = partial(deidentify.build_metadata_only, conf)
+    else:
+        build = partial(build_treatment, conf)
+    lines = offline.run(
+        found,
+        options.out,
+        build,
+        jobs=options.jobs,
+        limit_s=conf.objects.limit_s,
+        alone=options.metadata_only,
+    )
+    with offline.report(options.report, found) as report:
+        return offline.tell(lines, len(found), report, Console(stderr=True))
 
 
 def _demo(options: argparse.Namespace) -> int:

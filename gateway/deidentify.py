@@ -13,11 +13,12 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLos
 from gateway import burnin, frames, mark, part10, release, scrub
 from gateway.errors import Held, Misconfigured, Postponed, Refused
 from gateway.instance import Cleared, Evidence, PseudonymousUid
+from gateway.objects import Treatment
 from gateway.profiles import Profile, load
 from gateway.pseudonym import Pseudonyms
 from gateway.redact import Redacted, Redactor, changed_outside
 from gateway.residue import residue
-from gateway.settings import Settings
+from gateway.settings import Objects, Settings
 from inference.anonymize import MaskOptions
 from inference.contract import Floats, Models
 
@@ -182,7 +183,7 @@ class MetadataOnly:
     pseudonyms: Pseudonyms
     syntaxes: tuple[str, ...] = frames.LOSSLESS
 
-    def __call__(self, original: Path, _others: Sequence[Path] = ()) -> Cleared:
+    def __call__(self, original: Path) -> Cleared:
         """Treat the object in ``original``.
 
         Raises
@@ -214,12 +215,61 @@ class MetadataOnly:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class ByKind:
+    """Has each object treated as the operator wants its kind treated; the treatment that pipeline and command run.
+
+    Attributes
+    ----------
+    objects
+        What happens to each kind.
+    whole
+        Treats metadata and pixels.
+    metadata
+        Treats metadata alone.
+    """
+
+    objects: Objects
+    whole: Callable[[Path, Sequence[Path]], Cleared]
+    metadata: Callable[[Path], Cleared]
+
+    def __call__(self, original: Path, others: Sequence[Path] = ()) -> Cleared:
+        """Treat the object in ``original``; ``others`` are the other originals of its arrival.
+
+        Raises
+        ------
+        Refused
+            ``sop-class``: the operator does not want this kind of object to pass.
+        Postponed, Held
+            As the treatment that ends it says.
+        """
+        treatment = self._treatment(original)
+        if treatment is Treatment.REFUSE:
+            raise Refused("sop-class", "this kind of object may not pass; see [objects]")
+        if treatment is Treatment.METADATA_ONLY:
+            return self.metadata(original)
+        return self.whole(original, [other for other in others if self._shows_people(other)])
+
+    def _treatment(self, original: Path) -> Treatment:
+        try:
+            return self.objects.treatment(scrub.text_of(part10.peek(original, ["SOPClassUID"]), 0x00080016))
+        except OSError as error:
+            raise Postponed("spool", "an original cannot be read now") from error
+
+    def _shows_people(self, other: Path) -> bool:
+        """Whether another original of the arrival is a picture; what cannot be read is held itself."""
+        try:
+            return self._treatment(other) is Treatment.TREAT
+        except (Held, Refused):
+            return False
+
+
 def seed_of(uid: PseudonymousUid) -> int:
     """The painter's seed for an object: a function of its pseudonym, so that a repeat paints the same again."""
     return int(uid.removeprefix("2.25.")) % 2**31
 
 
-def build_treatment(settings: Settings, models: Models) -> Callable[[Path, Sequence[Path]], Cleared]:
+def build_treatment(settings: Settings, models: Models) -> ByKind:
     """The treatment that ``settings`` describe, with these models.
 
     Raises
@@ -234,13 +284,35 @@ def build_treatment(settings: Settings, models: Models) -> Callable[[Path, Seque
         )
     pixels = settings.pixels
     masks = MaskOptions(pixels.lesion_over_features, pixels.keep_margin, pixels.hide_margin)
-    return Deidentifier(
-        profile=load(settings.profile.file),
-        pseudonyms=Pseudonyms(settings.pseudonyms.secret()),
+    metadata = _metadata_only(settings)
+    whole = Deidentifier(
+        profile=metadata.profile,
+        pseudonyms=metadata.pseudonyms,
         redactor=Redactor(models, masks, pixels.attempts),
         texts=burnin.TextFinder() if pixels.text == "hold" else None,
         prompt=pixels.prompt or models.prompts[""],
-        syntaxes=[UID(SYNTAXES[name]) for name in settings.archive.transfer_syntaxes],
+        syntaxes=metadata.syntaxes,
+    )
+    return ByKind(settings.objects, whole, metadata)
+
+
+def build_metadata_only(settings: Settings) -> ByKind:
+    """The treatment that ``settings`` describe, without looking at any pixel.
+
+    Raises
+    ------
+    Misconfigured
+        A file that the settings name cannot be used.
+    """
+    metadata = _metadata_only(settings)
+    return ByKind(settings.objects, lambda original, _others: metadata(original), metadata)
+
+
+def _metadata_only(settings: Settings) -> MetadataOnly:
+    return MetadataOnly(
+        load(settings.profile.file),
+        Pseudonyms(settings.pseudonyms.secret()),
+        tuple(UID(SYNTAXES[name]) for name in settings.archive.transfer_syntaxes),
     )
 
 

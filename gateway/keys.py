@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from gateway.errors import Misconfigured
+from gateway.objects import storage_classes
 
 PREFIX = "ANOSKIN_"
 T = TypeVar("T")
@@ -21,7 +22,7 @@ def key(
     default: object,
     *,
     within: tuple[float, float] = (-math.inf, math.inf),
-    kind: Literal["plain", "ae", "environment"] = "plain",
+    kind: Literal["plain", "ae", "environment", "objects"] = "plain",
     secret: bool = False,
 ) -> Any:
     """One documented key of a section.
@@ -35,7 +36,8 @@ def key(
     within
         Inclusive bounds of a number.
     kind
-        ``"ae"`` is an AE title (PS3.5 6.2); ``"environment"`` may not stand in a file.
+        ``"ae"`` is an AE title (PS3.5 6.2); ``"environment"`` may not stand in a file; ``"objects"`` are storage SOP
+        classes by their keywords (PS3.6), none of them too.
     secret
         Keep the value out of every representation.
     """
@@ -125,7 +127,7 @@ def parsed(spec: "Field[Any]", text: str, where: str) -> object:
             return float(text)
     except (KeyError, ValueError) as error:
         raise Misconfigured(f"{where} takes {takes(spec)}.") from error
-    return [part.strip() for part in text.split(",")] if get_origin(spec.type) is tuple else text
+    return [p for part in text.split(",") if (p := part.strip())] if get_origin(spec.type) is tuple else text
 
 
 def checked(spec: "Field[Any]", value: Any, where: str, folder: Path) -> object:
@@ -149,8 +151,13 @@ def _fits(spec: "Field[Any]", value: Any) -> bool:
     if spec.type is Path:
         return isinstance(value, str | Path) and bool(str(value))
     if get_origin(spec.type) is tuple:
-        choices = get_args(get_args(spec.type)[0])
-        return isinstance(value, list | tuple) and bool(value) and all(part in choices for part in value)
+        may_be_empty = spec.metadata["kind"] == "objects"
+        choices = storage_classes() if may_be_empty else get_args(get_args(spec.type)[0])
+        return (
+            isinstance(value, list | tuple)
+            and (may_be_empty or bool(value))
+            and all(part in choices for part in value)
+        )
     if get_origin(spec.type) is Literal:
         return type(value) is str and value in get_args(spec.type)
     if type(value) is not spec.type:  # and not isinstance: a bool is no number here
@@ -171,11 +178,11 @@ def takes(spec: "Field[Any]") -> str:
     if get_origin(spec.type) is Literal:
         return " or ".join(f'"{choice}"' for choice in get_args(spec.type))
     if get_origin(spec.type) is tuple:
+        if spec.metadata["kind"] == "objects":
+            return "a list of storage SOP classes, by their keywords in PS3.6"
         return "a list of " + ", ".join(f'"{choice}"' for choice in get_args(get_args(spec.type)[0]))
-    if spec.metadata["kind"] == "ae":
-        return "an AE title of 1 to 16 characters"
-    if spec.type is bool:
-        return "true or false"
+    if spec.type is bool or spec.metadata["kind"] == "ae":
+        return "true or false" if spec.type is bool else "an AE title of 1 to 16 characters"
     low, high = spec.metadata["within"]
     if math.isfinite(high):
         return f"{WORDS[spec.type]} from {low:g} to {high:g}"
@@ -198,5 +205,5 @@ def _shown(default: object) -> str:
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
     if isinstance(default, tuple):
-        return "`" + ", ".join(default) + "`"
+        return "`" + ", ".join(default) + "`" if default else "–"
     return f"`{default}`" if str(default) else "–"

@@ -6,16 +6,21 @@ None of that leaves this seam.
 
 import logging
 import warnings
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
 from pydicom import Dataset, dcmread, dcmwrite
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from gateway.errors import Held
+from gateway.errors import Held, Outcome, Refused
 
 PREAMBLE_BYTES = 128
+INFLATED_BYTES = 1 << 29
+"""The longest data set that may come deflated; photographs never do."""
+_HEAD_BYTES, _CHUNK_BYTES = 1 << 16, 1 << 20
 _META_FIRST = tuple(b"\x02\x00" + element for element in (b"\0\0UL", b"\x01\0OB", b"\x02\0UI", b"\x10\0UI"))
 
 # For the whole process, whoever runs it: pydicom's warnings and log records quote element values, and nobody here has
@@ -41,6 +46,8 @@ def read(source: bytes | Path) -> Dataset:
     ------
     Held
         ``unreadable``: it is no Part 10 file, or its structure is broken.
+    Refused
+        ``size``: it is deflated and would be larger than `INFLATED_BYTES`.
     OSError
         The disk could not be read.
     """
@@ -48,9 +55,62 @@ def read(source: bytes | Path) -> Dataset:
     data = source if isinstance(source, bytes) else source.read_bytes()
     try:
         with quiet():
+            _check_inflated(data)
             return dcmread(BytesIO(data), force=data.startswith(_META_FIRST))
+    except Outcome:
+        raise
     except Exception as error:
-        raise Held("unreadable", f"the object's structure cannot be read ({type(error).__name__})") from error
+        raise Held("unreadable", _sentence(error)) from error
+
+
+def _sentence(error: Exception) -> str:
+    return f"the object's structure cannot be read ({type(error).__name__})"
+
+
+def _is_deflated(data: bytes) -> bool:
+    place = data.find(b"\x02\0\x10\0UI") + 8
+    return data.startswith(DeflatedExplicitVRLittleEndian.encode(), place)
+
+
+def _check_inflated(data: bytes) -> None:
+    """A deflated data set may be a thousand times as large as its file; pydicom would inflate it without a limit."""
+    if not _is_deflated(data):
+        return
+    if data[132:140] != b"\x02\0\0\0UL\x04\0":
+        raise Held("unreadable", "a deflated object does not say where its data set begins")
+    rest, total, inflate = data[144 + int.from_bytes(data[140:144], "little") :], 0, zlib.decompressobj(-15)
+    while rest and not inflate.eof:
+        total += len(inflate.decompress(rest, _CHUNK_BYTES))
+        rest = inflate.unconsumed_tail
+        if total > INFLATED_BYTES:
+            raise Refused("size", "inflated, the object would be larger than allowed")
+
+
+def peek(file: Path, keywords: Sequence[str]) -> Dataset:
+    """A few attributes of a Part 10 file that stand before its pixels, without loading the rest.
+
+    Raises
+    ------
+    Held
+        ``unreadable``: as for :func:`read`.
+    OSError
+        The disk could not be read.
+    """
+    with file.open("rb") as stream:
+        start = stream.read(_HEAD_BYTES)
+        stream.seek(0)
+        if _is_deflated(start):
+            return read(file)
+        try:
+            with quiet():
+                return dcmread(
+                    stream,
+                    force=start.startswith(_META_FIRST),
+                    stop_before_pixels=True,
+                    specific_tags=list(keywords),
+                )
+        except Exception as error:
+            raise Held("unreadable", _sentence(error)) from error
 
 
 def write(ds: Dataset) -> bytes:

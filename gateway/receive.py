@@ -16,14 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import (
-    UID,
-    AllTransferSyntaxes,
-    DermoscopicPhotographyImageStorage,
-    MultiFrameTrueColorSecondaryCaptureImageStorage,
-    SecondaryCaptureImageStorage,
-    VLPhotographicImageStorage,
-)
+from pydicom.uid import UID, AllTransferSyntaxes
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 
@@ -32,7 +25,8 @@ from gateway.audit import Trail
 from gateway.errors import GatewayError, Misconfigured, Outcome
 from gateway.instance import Instance, OriginalUid
 from gateway.ledger import Ledger
-from gateway.settings import Listener, Peer
+from gateway.objects import Treatment
+from gateway.settings import Listener, Objects, Peer
 from gateway.spool import Spool
 
 VERIFICATION: Final = UID("1.2.840.10008.1.1")
@@ -50,22 +44,24 @@ RECOVERED: Final = "(recovered)"
 
 REJECTED_PERMANENT, BY_USER, CALLING_AE_UNKNOWN = 0x01, 0x01, 0x03
 
-SOP_CLASSES: Final = (
-    VLPhotographicImageStorage,
-    DermoscopicPhotographyImageStorage,
-    SecondaryCaptureImageStorage,
-    MultiFrameTrueColorSecondaryCaptureImageStorage,
-)
-
 
 def decodable() -> list[UID]:
-    """Transfer syntaxes whose pixels can be decoded here, each SOP class is offered with all of them."""
+    """Transfer syntaxes whose pixels can be decoded here; what is treated may come in all of them."""
     found = []
     for syntax in AllTransferSyntaxes:
         with contextlib.suppress(NotImplementedError):
             if get_decoder(syntax).is_available:
                 found.append(syntax)
     return found
+
+
+def offered(objects: Objects) -> dict[UID, list[UID]]:
+    """The transfer syntaxes in which each kind of object may come: what is refused anyway, in all there are."""
+    treated = decodable()
+    return {
+        sop_class: list(AllTransferSyntaxes) if treatment is Treatment.REFUSE else treated
+        for sop_class, treatment in objects.received().items()
+    }
 
 
 class Mismatch(GatewayError):
@@ -82,11 +78,14 @@ class Intake:
         Where it is kept and noted.
     max_bytes
         Largest data set accepted.
+    objects
+        What happens to each kind of object; what is to be treated must have pixels.
     """
 
     spool: Spool
     ledger: Ledger
     max_bytes: int
+    objects: Objects = field(default_factory=Objects)
 
     def accept(self, file: Path, announced: "Announced", peer: str) -> None:
         """Take an object in; it is durable when this returns.
@@ -114,7 +113,7 @@ class Intake:
         found = header.read(file, announced.transfer_syntax, self.max_bytes)
         if (found.sop_class, found.sop_instance) != (announced.sop_class, announced.sop_instance):
             raise Mismatch("the data set is not the instance that was announced")
-        if not found.has_pixels:
+        if not found.has_pixels and self.objects.treatment(found.sop_class) is Treatment.TREAT:
             raise Mismatch("an image without pixels")
         instance = _instance(found, announced.transfer_syntax)
         self.spool.keep_original(file, found.sha256)
@@ -323,8 +322,7 @@ def listen(desk: Desk) -> Reception:
     entity.network_timeout = entity.dimse_timeout = listener.timeout_s
     entity.acse_timeout = min(listener.timeout_s, NEGOTIATION_S)
     entity.add_supported_context(VERIFICATION)
-    syntaxes = decodable()
-    for sop_class in SOP_CLASSES:
+    for sop_class, syntaxes in offered(desk.intake.objects).items():
         entity.add_supported_context(sop_class, syntaxes)
     handlers: list[Any] = [
         (evt.EVT_REQUESTED, handle_requested, [desk]),

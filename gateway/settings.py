@@ -9,14 +9,18 @@ belong. Relative paths start at the folder of the configuration file.
 import math
 import os
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from gateway import keys
+from pydicom.uid import UID
+
+from gateway import keys, objects
 from gateway.errors import Misconfigured
 from gateway.keys import PREFIX, key
+from gateway.objects import Treatment
 
 KEY_BYTES = 32
 
@@ -143,6 +147,48 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True)
+class Objects:
+    """What happens to each kind of object (SOP class); what is named nowhere is not received, and refused offline."""
+
+    treat: tuple[str, ...] = key(
+        "Kinds whose metadata and pixels are treated.", objects.PHOTOGRAPHS, kind="objects"
+    )
+    metadata_only: tuple[str, ...] = key(
+        "Kinds whose metadata alone is treated; their pixels pass as they are, and say so.",
+        (),
+        kind="objects",
+    )
+    refuse: tuple[str, ...] = key(
+        "Kinds that are received and refused, so that the rest of their study can come.",
+        objects.COMPANIONS,
+        kind="objects",
+    )
+
+    limit_s: float = key(
+        "Offline: seconds after which the treatment of an object is given up.", 600.0, within=(1, math.inf)
+    )
+
+    def __post_init__(self) -> None:
+        named = Counter([*self.treat, *self.metadata_only, *self.refuse])
+        for keyword in sorted(keyword for keyword, times in named.items() if times > 1):
+            raise Misconfigured(f"[objects] names {keyword} twice; leave it in one list.")
+
+    def received(self) -> Mapping[UID, Treatment]:
+        """What happens to each kind that is received."""
+        lists = {
+            Treatment.TREAT: self.treat,
+            Treatment.METADATA_ONLY: self.metadata_only,
+            Treatment.REFUSE: self.refuse,
+        }
+        classes = objects.storage_classes()
+        return {classes[keyword]: treatment for treatment, kinds in lists.items() for keyword in kinds}
+
+    def treatment(self, sop_class: str) -> Treatment:
+        """What happens to one kind; what is not named is refused."""
+        return self.received().get(UID(sop_class), Treatment.REFUSE)
+
+
+@dataclass(frozen=True, slots=True)
 class Pixels:
     """What happens to faces, lesions and burned-in text."""
 
@@ -197,10 +243,20 @@ class Settings:
     archive: Archive = field(default_factory=Archive)
     pseudonyms: Pseudonyms = field(default_factory=Pseudonyms)
     profile: Profile = field(default_factory=Profile)
+    objects: Objects = field(default_factory=Objects)
     pixels: Pixels = field(default_factory=Pixels)
     models: Models = field(default_factory=Models)
     retention: Retention = field(default_factory=Retention)
     log: Log = field(default_factory=Log)
+
+    def offline(self, profile: str | None = None) -> "Settings":
+        """The same for files and folders: another profile by its name, and one thread for each process.
+
+        How many threads share a sum decides how it is rounded; one makes a repeat the same whatever else runs.
+        """
+        file = self.profile.file if profile is None else self.profile.file.with_name(f"{profile}.toml")
+        threads = self.models.threads or 1
+        return replace(self, profile=Profile(file), models=replace(self.models, threads=threads))
 
 
 def load(file: Path, environ: Mapping[str, str] | None = None) -> Settings:
