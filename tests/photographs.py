@@ -142,6 +142,15 @@ def _compress_baseline(ds: Dataset) -> None:
     ds.LossyImageCompressionRatio = "10"
 
 
+def companion(sop_class: str, *, study: str | None = None) -> Dataset:
+    """Another object about the patient, without pixels: a report or a document."""
+    ds = photograph(skin(8, 8), sop_class=sop_class, study=study)
+    for keyword in ("PixelData", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "SamplesPerPixel",
+                    "PixelRepresentation", "PhotometricInterpretation", "PlanarConfiguration"):  # fmt: skip
+        delattr(ds, keyword)
+    return ds
+
+
 def save(ds: Dataset, file: Path) -> Path:
     """Write a photograph as a Part 10 file."""
     ds.save_as(file, enforce_file_format=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from pydicom import dcmread
 
 from gateway import cli
+from gateway.deidentify import ByKind
 from gateway.errors import Held, Postponed, Refused
 from gateway.instance import Cleared, Evidence, PseudonymousUid
 from gateway.settings import Settings
@@ -50,9 +51,9 @@ def treat(original: Path, _others: Sequence[Path]) -> Cleared:
     return Cleared(out.getvalue(), uid, str(ds.SOPClassUID), syntax, Evidence(frames=1, attempts=1))
 
 
-def build(_conf: Settings) -> Treat:
-    """In the place of the real one."""
-    return treat
+def build(conf: Settings) -> Treat:
+    """In the place of the real one, for the kinds of objects that are treated."""
+    return ByKind(conf.objects, treat, lambda original: treat(original, ()))
 
 
 if __name__ == "__main__":

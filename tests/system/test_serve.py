@@ -5,10 +5,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from photographs import encoded, photograph, save, skin
+from photographs import companion, encoded, photograph, save, skin
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    MPEG4HP41,
+    ComprehensiveSRStorage,
     DeflatedExplicitVRLittleEndian,
     DermoscopicPhotographyImageStorage,
+    EncapsulatedPDFStorage,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     JPEGBaseline8Bit,
@@ -16,6 +20,7 @@ from pydicom.uid import (
     MultiFrameTrueColorSecondaryCaptureImageStorage,
     RLELossless,
     SecondaryCaptureImageStorage,
+    VideoPhotographicImageStorage,
     generate_uid,
 )
 from system.peers import (
@@ -125,6 +130,33 @@ def test_unknown_senders_wrong_names_and_other_sop_classes_are_turned_away(tmp_p
         result = storescu(peer.port, [save(ct, tmp_path / "ct.dcm")], options=["-R"])
         assert "No Acceptable Presentation Contexts" in result.stderr
         assert sum(peer.counts().values()) == 0
+
+
+def test_reports_and_videos_of_a_study_are_refused_with_a_reason_and_its_photographs_go_on(
+    tmp_path: Path,
+) -> None:
+    photographed = photograph(skin())
+    study = str(photographed.StudyInstanceUID)
+    others = [companion(kind, study=study) for kind in (ComprehensiveSRStorage, EncapsulatedPDFStorage)]
+    video = photograph(skin(), study=study, sop_class=VideoPhotographicImageStorage)
+    video.PixelData = encapsulate([b"\x00\x00\x01\xb3 no video of anybody "])
+    video["PixelData"].is_undefined_length = True
+    video.file_meta.TransferSyntaxUID = MPEG4HP41
+    files = [save(ds, tmp_path / f"{n}.dcm") for n, ds in enumerate((photographed, *others))]
+    with Archive() as archive, gateway(tmp_path / "gateway", archive.port) as peer:
+        for file in files:
+            assert "(Success)" in storescu(peer.port, [file], options=["-R"]).stderr
+        film = storescu(peer.port, [save(video, tmp_path / "video.dcm")], options=["-R", "-xn"])
+        assert "(Success)" in film.stderr, film.stderr
+        wait_until(
+            lambda: peer.counts()["forwarded"] == 1 and peer.counts()["refused"] == 3, "all is settled"
+        )
+        assert peer.stop() == 0
+    ledger = Ledger(sqlite_url(peer.folder / "state" / "ledger.sqlite"))
+    refused = ledger.entries(state=State.REFUSED)
+    ledger.close()
+    assert {entry.reason for entry in refused} == {"sop-class"}
+    assert {entry.instance.sop_class for entry in refused} == {ds.SOPClassUID for ds in (*others, video)}
 
 
 def test_acknowledged_objects_survive_kills_and_arrive_exactly_once(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from pydicom.uid import UID
 
 from gateway import receive
 from gateway.mark import CODES, PIXEL_BY_PIXEL_MASK
+from gateway.settings import Objects
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -161,8 +162,11 @@ def test_the_conformance_statement_names_what_is_accepted_and_no_more() -> None:
     page = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
     named = {UID(found) for found in re.findall(r"1\.2\.840\.10008\.[0-9.]*[0-9]", page)}
     classes = {uid for uid in named if uid.type == "SOP Class"}
-    assert classes == {*receive.SOP_CLASSES, receive.VERIFICATION}
-    assert {uid for uid in named if uid.type == "Transfer Syntax"} == set(receive.decodable())
+    offered = receive.offered(Objects())
+    assert classes == {*offered, receive.VERIFICATION}
+    assert {uid for uid in named if uid.type == "Transfer Syntax"} == {
+        s for found in offered.values() for s in found
+    }
 
 
 def test_the_conformance_statement_names_every_code_and_status() -> None:
