@@ -134,7 +134,7 @@ def test_a_dicomdir_stands_for_the_files_it_names_inside_its_folder(place: Path)
         fileset.add(photograph(skin(seed=seed), study=STUDY))
     (place / "medium").mkdir()
     fileset.write(place / "medium")
-    fileset._tmpdir.cleanup()  # which it leaves to chance
+    fileset._stage["t"].cleanup()  # which it leaves to chance
     named = sorted(
         path for path in (place / "medium").rglob("*") if path.is_file() and path.name != "DICOMDIR"
     )
