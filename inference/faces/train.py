@@ -202,7 +202,7 @@ def train_recogniser(
 
 
 def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m inference.faces.train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="gateway-models train faces", description=__doc__)
     parser.add_argument("part", choices=["detector", "recogniser"])
     parser.add_argument(
         "--data", type=Path, required=True, help="folder of portraits: faces.json and images/"

@@ -1,7 +1,7 @@
 """The part of a detectron2 configuration that shapes a semantic PointRend model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,9 @@ class PointRendConfig:
     subdivision_steps, subdivision_points
         ``POINT_HEAD.*``: inference.
     mean, std
-        ``PIXEL_MEAN`` and ``PIXEL_STD``, in the order B, G, R.
+        ``PIXEL_MEAN`` and ``PIXEL_STD``, in the order of the model's input.
+    rgb
+        ``INPUT.FORMAT`` is RGB: the model was trained on R, G, B instead of B, G, R.
     """
 
     depth: int = 50
@@ -67,6 +69,7 @@ class PointRendConfig:
     subdivision_points: int = 8192
     mean: tuple[float, float, float] = (103.53, 116.28, 123.675)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    rgb: bool = False
 
     @classmethod
     def from_yaml(cls, path: Path) -> "PointRendConfig":
@@ -85,7 +88,10 @@ class PointRendConfig:
             raise ConfigError(f"{path.name} has no MODEL section")
         if "_BASE_" in content:
             raise ConfigError(f"{path.name} refers to another file (_BASE_); use the full dump of detectron2")
-        return cls.from_model(content["MODEL"])
+        order = (content.get("INPUT") or {}).get("FORMAT", "BGR")
+        if order not in ("BGR", "RGB"):
+            raise ConfigError(f"INPUT.FORMAT is {order!r}; a model of BGR or RGB pictures is needed")
+        return replace(cls.from_model(content["MODEL"]), rgb=order == "RGB")
 
     @classmethod
     def from_model(cls, model: Mapping[str, Any]) -> "PointRendConfig":

@@ -11,7 +11,7 @@ from inference.pointrend.model import PointRend, channels_last
 from inference.pointrend.weights import WeightsError, load_weights
 
 SIZE_PX = 256
-"""S of the nano bundle."""
+"""S where the bundle names none."""
 
 
 class PointRendSegmenter:
@@ -20,11 +20,13 @@ class PointRendSegmenter:
     Parameters
     ----------
     folder
-        Holds ``config.yaml`` and ``model.safetensors``, or detectron2's ``model_final.pth``.
+        Holds ``config.yaml`` and ``model.safetensors``, or detectron2's ``model_final.pth`` or ``.pkl``.
     classes
         Names of the model's channels, in order.
     size_px
         S, a multiple of 32.
+    device
+        Where it runs, in PyTorch's words; single precision everywhere.
 
     Raises
     ------
@@ -34,21 +36,23 @@ class PointRendSegmenter:
         The weights are missing or do not fit the configuration.
     """
 
-    def __init__(self, folder: Path, classes: tuple[str, ...] = CLASSES, size_px: int = SIZE_PX) -> None:
+    def __init__(
+        self, folder: Path, classes: tuple[str, ...] = CLASSES, size_px: int = SIZE_PX, device: str = "cpu"
+    ) -> None:
         model = PointRend(PointRendConfig.from_yaml(folder / "config.yaml"))
-        present = [
-            folder / name for name in ("model.safetensors", "model_final.pth") if (folder / name).is_file()
-        ]
+        names = ("model.safetensors", "model_final.pth", "model_final.pkl")
+        present = [folder / name for name in names if (folder / name).is_file()]
         if not present:
-            raise WeightsError(f"{folder.name} holds neither model.safetensors nor model_final.pth")
+            raise WeightsError(f"{folder.name} holds none of {', '.join(names)}")
         if len(classes) != model.config.classes:
             raise ConfigError(f"the model has {model.config.classes} classes, {len(classes)} are named")
         if size_px <= 0 or size_px % 32:
             raise ConfigError(f"size {size_px} is not a multiple of 32")
         load_weights(model, present[0])
-        self._model = channels_last(model).eval()
+        self._model = channels_last(model).eval().to(device)
         self._classes = classes
         self._size_px = size_px
+        self._device = device
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -77,6 +81,7 @@ class PointRendSegmenter:
                 f"images must be uint8 (N, {self._size_px}, {self._size_px}, 3), not {images.shape}"
             )
         with torch.inference_mode():
-            bgr = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).flip(1).float()
-            logits = self._model(bgr.contiguous(memory_format=torch.channels_last))
-            return np.asarray(logits.softmax(dim=1).contiguous().numpy(), np.float32)
+            rgb = torch.from_numpy(np.ascontiguousarray(images)).to(self._device).permute(0, 3, 1, 2)
+            pixels = (rgb if self._model.config.rgb else rgb.flip(1)).float()
+            logits = self._model(pixels.contiguous(memory_format=torch.channels_last))
+            return np.asarray(logits.softmax(dim=1).contiguous().cpu().numpy(), np.float32)

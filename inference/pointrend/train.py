@@ -251,7 +251,7 @@ def train(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and trains."""
-    parser = argparse.ArgumentParser(prog="inference.pointrend.train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="gateway-models train segment", description=__doc__)
     parser.add_argument(
         "--data", type=Path, required=True, help="folder with images/ and labels/ of portraits"
     )

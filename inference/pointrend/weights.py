@@ -1,34 +1,71 @@
-"""Weights in and out: detectron2's ``.pth`` and safetensors, always matched name by name."""
+"""Weights in and out: detectron2's ``.pth`` and ``.pkl``, and safetensors; always matched name by name."""
 
+import io
+import pickle
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from inference.pointrend.model import PointRend
+
+COUNTER = "num_batches_tracked"
+"""Name of batch normalisation's counter, which old checkpoints lack and inference does not read."""
+
+_HARMLESS = {
+    *(
+        (f"numpy.{core}.multiarray", name)
+        for core in ("core", "_core")
+        for name in ("_reconstruct", "scalar")
+    ),
+    *(("numpy", name) for name in ("ndarray", "dtype")),
+    ("collections", "OrderedDict"),
+    ("_codecs", "encode"),  # how Python 3 writes bytes into pickles of protocol 2
+}
 
 
 class WeightsError(ValueError):
     """A file holds no weights for this model; the message says why."""
 
 
+class _ArraysOnly(pickle.Unpickler):
+    """Reads dictionaries of arrays and nothing else, so that no pickle can run code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _HARMLESS:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"{module}.{name} is no array")
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from ``.safetensors``, or from a ``.pth`` as detectron2 writes it (``{"model": …}``).
+    """Tensors by name from ``.safetensors``, or from a ``.pth`` or ``.pkl`` of detectron2 (``{"model": …}``).
 
     Raises
     ------
     WeightsError
-        Not readable, or a pickle that wants to run code.
+        Not readable, a pickle that wants to run code, or a backbone that detectron2 matches by guessing.
     """
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and safetensors raise many kinds, all mean the same here
+        content: Any
+        if path.suffix == ".pkl":
+            content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch, pickle and safetensors raise many kinds, all mean the same here
         raise WeightsError(f"{path.name} cannot be read as weights") from error
     state = content.get("model", content) if isinstance(content, dict) else None
+    if isinstance(content, dict) and content.get("matching_heuristics"):
+        raise WeightsError(
+            f"{path.name} is a converted backbone whose names are to be guessed, no trained model"
+        )
+    if isinstance(state, dict):
+        state = {name: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for name, v in state.items()}
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path.name} holds no state dictionary")
     return state
@@ -40,15 +77,25 @@ def load_weights(model: PointRend, path: Path) -> None:
     Raises
     ------
     WeightsError
-        Unreadable, or names or shapes that do not match.
+        Unreadable, or names or shapes that do not match; some of them are named.
     """
     state = {name: t.float() if t.is_floating_point() else t for name, t in read_weights(path).items()}
     # detectron2 before 0.6 stored the normalisation of the input among the weights.
     state = {name: t for name, t in state.items() if name not in ("pixel_mean", "pixel_std")}
-    try:
-        model.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise WeightsError(f"{path.name} does not fit the configuration") from error
+    wanted = model.state_dict()
+    counters = {name: t for name, t in state.items() if name.endswith(COUNTER)}
+    state = {name: t for name, t in state.items() if name not in counters}
+    faults = {
+        "missing": wanted.keys() - state.keys(),
+        "unknown": state.keys() - wanted.keys(),
+        "of another shape": {n for n, t in state.items() if n in wanted and t.shape != wanted[n].shape},
+    }
+    faults["missing"] = {name for name in faults["missing"] if not name.endswith(COUNTER)}
+    said = [f"{len(names)} {fault} (such as {min(names)})" for fault, names in faults.items() if names]
+    if said:
+        raise WeightsError(f"{path.name} does not fit the configuration: {', '.join(said)}")
+    known = {name: t for name, t in counters.items() if name in wanted}
+    model.load_state_dict(wanted | state | known, strict=True)
 
 
 def write_weights(model: PointRend, path: Path, *, half: bool = True) -> None:
@@ -61,3 +108,21 @@ def write_weights(model: PointRend, path: Path, *, half: bool = True) -> None:
     }
     save_file(state, path)
     path.chmod(0o644)
+
+
+def write_checkpoint(model: PointRend, path: Path) -> None:
+    """Writes what detectron2's checkpointer loads strictly: ``.pth`` (tensors) or ``.pkl`` (arrays).
+
+    Raises
+    ------
+    WeightsError
+        Another suffix.
+    """
+    state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+    if path.suffix == ".pth":
+        torch.save({"model": state}, path)
+    elif path.suffix == ".pkl":
+        arrays = {name: tensor.numpy() for name, tensor in state.items()}
+        path.write_bytes(pickle.dumps({"model": arrays, "__author__": "Ano-Skin Gateway"}, protocol=4))
+    else:
+        raise WeightsError(f"{path.name} is neither a .pth nor a .pkl, which is what detectron2 reads")

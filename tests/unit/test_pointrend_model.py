@@ -1,5 +1,6 @@
 """The network is detectron2's, by name and by number; refinement works where the picture is uncertain."""
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,13 @@ import yaml
 
 from inference.pointrend.config import ConfigError, PointRendConfig
 from inference.pointrend.model import PointRend, uncertainty
-from inference.pointrend.weights import WeightsError, load_weights, read_weights, write_weights
+from inference.pointrend.weights import (
+    WeightsError,
+    load_weights,
+    read_weights,
+    write_checkpoint,
+    write_weights,
+)
 
 ROOT = Path(__file__).parents[2]
 NANO = PointRendConfig.from_yaml(ROOT / "conf/pointrend/nano.yaml")
@@ -64,8 +71,84 @@ def test_a_missing_name_is_not_forgiven(tmp_path: Path) -> None:
     state = model.state_dict()
     state.pop("sem_seg_head.point_head.fc1.weight")
     torch.save({"model": state}, tmp_path / "model_final.pth")
-    with pytest.raises(WeightsError, match="does not fit"):
+    with pytest.raises(WeightsError, match=r"does not fit .* 1 missing \(such as .*fc1\.weight\)"):
         load_weights(model, tmp_path / "model_final.pth")
+
+
+def test_an_unknown_name_and_another_shape_are_said_by_name(tmp_path: Path) -> None:
+    model = PointRend(TINY)
+    state = {**model.state_dict(), "roi_heads.box.weight": torch.zeros(1)}
+    state["sem_seg_head.point_head.predictor.bias"] = torch.zeros(3)
+    torch.save({"model": state}, tmp_path / "model_final.pth")
+    with pytest.raises(WeightsError, match=r"1 unknown \(such as roi_heads.*1 of another shape"):
+        load_weights(model, tmp_path / "model_final.pth")
+
+
+@pytest.mark.parametrize("name", ["model_final.pth", "model_final.pkl"])
+def test_a_checkpoint_written_here_is_read_again_exactly(tmp_path: Path, name: str) -> None:
+    model = PointRend(replace(TINY, norm="FrozenBN"))
+    write_checkpoint(model, tmp_path / name)
+    again = PointRend(replace(TINY, norm="FrozenBN"))
+    load_weights(again, tmp_path / name)
+    assert all(torch.equal(tensor, model.state_dict()[n]) for n, tensor in again.state_dict().items())
+
+
+def test_a_converted_backbone_is_not_taken_for_a_trained_model(tmp_path: Path) -> None:
+    content = {"model": {"conv1_w": np.zeros(3, np.float32)}, "matching_heuristics": True}
+    (tmp_path / "R-50.pkl").write_bytes(pickle.dumps(content))
+    with pytest.raises(WeightsError, match="converted backbone"):
+        read_weights(tmp_path / "R-50.pkl")
+
+
+def test_counters_that_old_checkpoints_lack_are_not_missed(tmp_path: Path) -> None:
+    state = {n: t for n, t in PointRend(TINY).state_dict().items() if "num_batches_tracked" not in n}
+    torch.save({"model": state}, tmp_path / "model_final.pth")
+    load_weights(PointRend(TINY), tmp_path / "model_final.pth")
+
+
+@pytest.mark.parametrize(("depth", "parameters"), [(18, 11_176_512), (50, 23_508_032), (101, 42_500_160)])
+def test_the_trunk_has_as_many_parameters_as_the_residual_network_of_its_depth(
+    depth: int, parameters: int
+) -> None:
+    width = 64 if depth < 50 else 256
+    with torch.device("meta"):
+        model = PointRend(PointRendConfig(depth=depth, norm="BN", res2_channels=width))
+    assert sum(p.numel() for p in model.backbone.bottom_up.parameters()) == parameters
+
+
+@pytest.mark.parametrize("depth", [18, 50, 101])
+def test_where_detectron2_is_installed_it_gives_the_same_logits(tmp_path: Path, depth: int) -> None:
+    pytest.importorskip("detectron2", reason="detectron2 is not installed")
+    point_rend = pytest.importorskip("detectron2.projects.point_rend")
+    from detectron2.checkpoint import DetectionCheckpointer
+    from detectron2.config import get_cfg
+    from detectron2.modeling import build_model
+
+    cfg = get_cfg()
+    point_rend.add_pointrend_config(cfg)
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.META_ARCHITECTURE = "SemanticSegmentor"
+    cfg.MODEL.BACKBONE.NAME = "build_resnet_fpn_backbone"
+    cfg.MODEL.RESNETS.DEPTH = depth
+    cfg.MODEL.RESNETS.NORM = "BN"
+    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64 if depth < 50 else 256
+    cfg.MODEL.RESNETS.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+    cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
+    cfg.MODEL.SEM_SEG_HEAD.NAME = "PointRendSemSegHead"
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = cfg.MODEL.POINT_HEAD.NUM_CLASSES = 7
+    theirs = build_model(cfg).eval()
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    DetectionCheckpointer(theirs, str(tmp_path)).save("model_final")
+    ours = PointRend(PointRendConfig.from_yaml(tmp_path / "config.yaml")).eval()
+    load_weights(ours, tmp_path / "model_final.pth")
+    image = torch.rand(3, 128, 160, generator=torch.Generator().manual_seed(depth)) * 255
+    with torch.inference_mode():
+        expected = theirs([{"image": image, "height": 128, "width": 160}])[0]["sem_seg"]
+        found = ours(image[None])[0]
+    assert (found.argmax(0) == expected.argmax(0)).float().mean() >= 0.9999
+    write_checkpoint(ours, tmp_path / "ours.pkl")
+    incompatible = DetectionCheckpointer(theirs, str(tmp_path)).load(str(tmp_path / "ours.pkl"))
+    assert incompatible is not None
 
 
 def test_a_pickle_that_wants_to_run_code_is_not_run(tmp_path: Path) -> None:
@@ -76,6 +159,17 @@ def test_a_pickle_that_wants_to_run_code_is_not_run(tmp_path: Path) -> None:
     torch.save({"model": Trap()}, tmp_path / "model_final.pth")
     with pytest.raises(WeightsError, match="cannot be read"):
         read_weights(tmp_path / "model_final.pth")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_converted_pickle_that_wants_to_run_code_is_not_run_either(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[Path]]:
+            return (Path.touch, (tmp_path / "sprung",))
+
+    (tmp_path / "model_final.pkl").write_bytes(pickle.dumps({"model": Trap()}))
+    with pytest.raises(WeightsError, match="cannot be read"):
+        read_weights(tmp_path / "model_final.pkl")
     assert not (tmp_path / "sprung").exists()
 
 
@@ -141,13 +235,16 @@ def test_uncertainty_is_greatest_where_two_classes_tie() -> None:
         ("RESNETS", "DEFORM_ON_PER_STAGE", [False, True, True, True], "deformable"),
         ("POINT_HEAD", "NUM_CLASSES", 9, "differ"),
         ("SEM_SEG_HEAD", "NAME", "SemSegFPNHead", "SEM_SEG_HEAD"),
+        ("INPUT", "FORMAT", "YUV-BT.601", "FORMAT"),
     ],
 )
 def test_a_configuration_of_another_model_is_refused(
     tmp_path: Path, section: str, key: str, value: object, message: str
 ) -> None:
     content = yaml.safe_load((ROOT / "conf/pointrend/nano.yaml").read_text())
-    place = content["MODEL"] if section == "MODEL" else content["MODEL"][section]
+    model = content["MODEL"]
+    places = {"MODEL": model, "INPUT": content.setdefault("INPUT", {})}
+    place = places.get(section) or model.get(section) or content[section]
     place[key] = value
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(ConfigError, match=message):

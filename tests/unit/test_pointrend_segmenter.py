@@ -90,6 +90,17 @@ def test_anything_but_square_rgb_is_refused(tiny: Path, images: np.ndarray) -> N
         segmenter.segment(images)
 
 
+def test_a_model_of_rgb_pictures_is_given_rgb(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes((tiny / "model.safetensors").read_bytes())
+    content = yaml.safe_load((tiny / "config.yaml").read_text()) | {"INPUT": {"FORMAT": "RGB"}}
+    content["MODEL"]["PIXEL_MEAN"] = content["MODEL"]["PIXEL_MEAN"][::-1]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    images = np.random.default_rng(1).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)
+    as_bgr = PointRendSegmenter(tiny, size_px=64).segment(images)
+    as_rgb = PointRendSegmenter(tmp_path, size_px=64).segment(images)
+    assert not np.allclose(as_rgb, as_bgr, atol=1e-4)
+
+
 def test_classes_and_size_that_do_not_fit_the_model_are_refused(tiny: Path) -> None:
     with pytest.raises(ConfigError, match="classes"):
         PointRendSegmenter(tiny, classes=("background", "skin"))
@@ -99,7 +110,7 @@ def test_classes_and_size_that_do_not_fit_the_model_are_refused(tiny: Path) -> N
 
 def test_a_folder_without_weights_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text((ROOT / "conf/pointrend/nano.yaml").read_text())
-    with pytest.raises(WeightsError, match="neither"):
+    with pytest.raises(WeightsError, match="holds none of"):
         PointRendSegmenter(tmp_path)
 
 
