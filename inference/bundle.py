@@ -11,15 +11,18 @@
     [segmenter]                          # kind, folder, and what its classes mean
     kind = "pointrend"
     folder = "segmenter"
+    size_px = 256                        # optional: side of the square a picture is fitted into, a multiple of 32
     features = ["brow", "eye", "nose", "mouth"]
-    [segmenter.roles]
-    skin = "identity"                    # identity | lesion | context, one line a class
+    [segmenter.roles]                    # one line a class, in the order of the model's channels
+    skin = "identity"                    # identity | lesion | context
 
     [inpainter]
     kind = "diffusers"
     folder = "inpainter"
     steps = 20
-    guidance = 1.0
+    guidance = 1.0                       # 1 or less: without guidance, one question to the UNet a step
+    scheduler = "dpmsolver++"            # optional: dpmsolver++ | unipc; without it, as the pipeline was saved
+    reuse = 1                            # optional: the UNet's deep layers are computed every so many steps
 
     [faces]
     kind = "insightface"
@@ -29,6 +32,7 @@
 
     [prompts]
     default = "…"
+    template = "… {disease}"             # optional: for a disease that has no line of its own
     psoriasis = "…"                      # optional, one line a disease
 
     [files]                              # every file of the bundle, relative, with its SHA-256
@@ -37,13 +41,16 @@
 
 import hashlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 ROLES = frozenset({"identity", "lesion", "context"})
+SCHEDULERS = ("dpmsolver++", "unipc")
+CONFIRMING = ("eye", "nose", "mouth")
+"""Features by which a face that a detector found is confirmed (:func:`inference.regions.agreement`)."""
 MANIFEST = "bundle.toml"
 
 
@@ -68,7 +75,7 @@ class Bundle:
     roles
         Role of each class of the segmenter.
     prompts
-        Prompt per disease; ``""`` is the default.
+        Prompt per disease; ``""`` is the default, ``"template"`` the one for other diseases.
     files
         SHA-256 per file, relative to the folder.
     """
@@ -90,6 +97,30 @@ class Bundle:
     def title(self) -> str:
         """Name and version, as markers and reports carry it."""
         return f"{self.name} {self.version}"
+
+    def wordings(self) -> list[str]:
+        """Every prompt that the manifest spells out."""
+        return [prompt for disease, prompt in self.prompts.items() if disease != "template"]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The segmenter's classes in the order of its channels."""
+        return tuple(self.roles)
+
+    @property
+    def size_px(self) -> int:
+        """Side of the segmenter's square input."""
+        return int(self.segmenter.get("size_px", 256))
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """How the inpainter samples: ``steps``, ``guidance``, ``scheduler`` and ``reuse``."""
+        return {
+            "steps": int(self.inpainter["steps"]),
+            "guidance": float(self.inpainter["guidance"]),
+            "scheduler": str(self.inpainter.get("scheduler", "")),
+            "reuse": int(self.inpainter.get("reuse", 1)),
+        }
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -128,17 +159,45 @@ def read_bundle(folder: Path) -> Bundle:
             prompts=MappingProxyType(
                 {"" if key == "default" else key: text for key, text in prompts.items()}
             ),
-            files=MappingProxyType(dict(raw["files"])),
+            files=MappingProxyType(dict(raw.get("files", {}))),
         )
+        faults = list(_faults(bundle))
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(
             f"{path} lacks or misspells the key {error}; see inference/bundle.py for the layout."
         ) from error
-    unknown = set(roles.values()) - ROLES
-    if unknown or "" not in bundle.prompts:
-        what = f"unknown roles {sorted(unknown)}" if unknown else "no default prompt"
-        raise BundleError(f"{path}: {what}; roles are {', '.join(sorted(ROLES))}, [prompts] needs 'default'.")
+    if faults:
+        raise BundleError(f"{path}: {faults[0]}.")
     return bundle
+
+
+def _faults(bundle: Bundle) -> Iterator[str]:
+    """What the manifest asks for and cannot have, one sentence each, worst first."""
+    unknown = sorted(set(bundle.roles.values()) - ROLES)
+    if unknown:
+        yield f"unknown roles {unknown}; roles are {', '.join(sorted(ROLES))}"
+    shown = [name for name in bundle.segmenter["features"] if bundle.roles.get(name) == "identity"]
+    lacking = [name for name in CONFIRMING if name not in shown]
+    if lacking:
+        yield (
+            f"the segmenter has no {', '.join(lacking)} among its features of role identity, and without them no "
+            "face can be confirmed; name its classes so in [segmenter.roles] and features, or use another segmenter"
+        )
+    if set(bundle.segmenter["features"]) - set(shown):
+        yield "every feature of the segmenter needs a line in [segmenter.roles] that says identity"
+    if "lesion" not in bundle.roles.values():
+        yield "no class of the segmenter has the role lesion, so that no lesion would stay as photographed"
+    if bundle.size_px <= 0 or bundle.size_px % 32:
+        yield f"[segmenter] size_px is {bundle.size_px}, and has to be a multiple of 32"
+    sampling = bundle.sampling
+    if sampling["steps"] < 1 or sampling["reuse"] < 1 or not sampling["guidance"] >= 0:
+        yield "[inpainter] steps and reuse have to be 1 or more, guidance 0 or more"
+    if sampling["scheduler"] not in ("", *SCHEDULERS):
+        yield f"[inpainter] scheduler is {sampling['scheduler']!r}, and has to be {' or '.join(SCHEDULERS)}"
+    if "" not in bundle.prompts:
+        yield "[prompts] needs 'default'"
+    if "template" in bundle.prompts and "{disease}" not in bundle.prompts["template"]:
+        yield "[prompts] template needs {disease} where the name of the disease belongs"
 
 
 def verify(bundle: Bundle) -> None:
@@ -147,7 +206,7 @@ def verify(bundle: Bundle) -> None:
     Raises
     ------
     BundleError
-        A file is missing, was changed, or is not listed.
+        A file is missing, was changed, or is not listed, or a part has none.
     """
     present = {path.relative_to(bundle.folder).as_posix() for path in weight_files(bundle.folder)}
     for name in sorted(present | set(bundle.files)):
@@ -158,6 +217,15 @@ def verify(bundle: Bundle) -> None:
         if name not in present or digest(bundle.folder / name) != bundle.files[name]:
             raise BundleError(
                 f"{bundle.folder}: {name} is missing or is not the file that {MANIFEST} lists; fetch it again."
+            )
+    for part, table in (
+        ("segmenter", bundle.segmenter),
+        ("inpainter", bundle.inpainter),
+        ("faces", bundle.faces),
+    ):
+        if not any(name.startswith(f"{table['folder']}/") for name in bundle.files):
+            raise BundleError(
+                f"{bundle.folder}: the {part} is not there yet; import it, see gateway-models --help."
             )
 
 

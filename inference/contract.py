@@ -120,7 +120,7 @@ class Models:
     similarity_limit
         Cosine in [-1, 1] from which on two embeddings count as the same person.
     prompts
-        Prompt per disease, and ``""`` for when none is known.
+        Prompt per disease, ``""`` for when none is known, and perhaps ``"template"`` for other diseases.
     """
 
     name: str
@@ -132,3 +132,14 @@ class Models:
     features: tuple[str, ...]
     similarity_limit: float
     prompts: Mapping[str, str]
+
+    def words(self, disease: str = "", text: str = "") -> str:
+        """What the painter is told: ``text`` where there is some, else the bundle's prompt of the disease.
+
+        In ``text`` and in the bundle's template ``{disease}`` stands for the disease. A disease that the bundle has no
+        words for, and no template, gets the default; names are compared without regard to case.
+        """
+        by_name = {name.casefold(): prompt for name, prompt in self.prompts.items() if name != "template"}
+        own = by_name.get(disease.casefold())
+        chosen = text or own or self.prompts.get("template", "") or self.prompts[""]
+        return " ".join(chosen.replace("{disease}", disease).split())
