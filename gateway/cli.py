@@ -272,7 +272,13 @@ def build_treatment(conf: Settings) -> "Treat":
     from inference.local import load_models
 
     try:
-        models = load_models(conf.models.bundle, threads=conf.models.threads)
+        models = load_models(
+            conf.models.bundle,
+            threads=conf.models.threads,
+            device=conf.models.device,
+            compiled=conf.models.compile,
+            words=[conf.pixels.prompt.replace("{disease}", conf.pixels.disease)],
+        )
     except BundleError as error:
         raise Misconfigured(str(error)) from error
     return deidentify.build_treatment(conf, models)

@@ -290,7 +290,7 @@ def build_treatment(settings: Settings, models: Models) -> ByKind:
         pseudonyms=metadata.pseudonyms,
         redactor=Redactor(models, masks, pixels.attempts),
         texts=burnin.TextFinder() if pixels.text == "hold" else None,
-        prompt=pixels.prompt or models.prompts[""],
+        prompt=models.words(pixels.disease, pixels.prompt),
         syntaxes=metadata.syntaxes,
     )
     return ByKind(settings.objects, whole, metadata)

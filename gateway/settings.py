@@ -201,7 +201,10 @@ class Pixels:
         "Paintings tried before a face that is still recognised is held.", 3, within=(1, math.inf)
     )
     text: Literal["hold", "ignore"] = key("Text in the pixels: hold the instance, or ignore it.", "hold")
-    prompt: str = key("Words given to the painter; {disease} stands for the diagnosis.", "a photo of a face")
+    disease: str = key(
+        "Disease that the photographs show; it chooses the bundle's words for the painter.", ""
+    )
+    prompt: str = key("Words for the painter in place of the bundle's; {disease} stands for the disease.", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +214,10 @@ class Models:
     bundle: Path = key("Folder of the model bundle.", Path("../bundles/nano"))
     engine: Literal["local"] = key("Where the models run: in this process.", "local")
     threads: int = key("Threads of one model call; 0: as many as there are cores.", 0, within=(0, math.inf))
+    device: str = key(
+        "Where they are computed: auto (a GPU where there is one), cpu, cuda or cuda:1.", "auto"
+    )
+    compile: bool = key("Compile the inpainter at the start; on a GPU it then runs in CUDA graphs.", False)
     in_flight: int = key("Arrivals treated at the same time.", 1, within=(1, math.inf))
     allow_demonstration_models: bool = key("Let a demonstration bundle treat photographs.", False)
 
