@@ -49,6 +49,7 @@ from typing import Any
 
 ROLES = frozenset({"identity", "lesion", "context"})
 SCHEDULERS = ("dpmsolver++", "unipc")
+FACE_LIMITS = ("threshold", "similarity_limit")
 CONFIRMING = ("eye", "nose", "mouth")
 """Features by which a face that a detector found is confirmed (:func:`inference.regions.agreement`)."""
 MANIFEST = "bundle.toml"
@@ -162,6 +163,7 @@ def read_bundle(folder: Path) -> Bundle:
             files=MappingProxyType(dict(raw.get("files", {}))),
         )
         faults = list(_faults(bundle))
+        _ = [float(bundle.faces[key]) for key in FACE_LIMITS]
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(
             f"{path} lacks or misspells the key {error}; see inference/bundle.py for the layout."
@@ -206,7 +208,7 @@ def verify(bundle: Bundle) -> None:
     Raises
     ------
     BundleError
-        A file is missing, was changed, or is not listed, or a part has none.
+        A file is missing, was changed, or is not listed, or a part has none; or the face limits are not set.
     """
     present = {path.relative_to(bundle.folder).as_posix() for path in weight_files(bundle.folder)}
     for name in sorted(present | set(bundle.files)):
@@ -217,6 +219,11 @@ def verify(bundle: Bundle) -> None:
         if name not in present or digest(bundle.folder / name) != bundle.files[name]:
             raise BundleError(
                 f"{bundle.folder}: {name} is missing or is not the file that {MANIFEST} lists; fetch it again."
+            )
+    for key in FACE_LIMITS:
+        if not 0 < float(bundle.faces[key]) < 1:
+            raise BundleError(
+                f"{bundle.folder}: [faces] {key} is {bundle.faces[key]}, and has to lie between 0 and 1; calibrate it."
             )
     for part, table in (
         ("segmenter", bundle.segmenter),

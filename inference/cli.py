@@ -5,11 +5,13 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from inference.bundle import BundleError, read_bundle, seal, verify
+from inference import assemble
+from inference.bundle import Bundle, BundleError, read_bundle, seal, verify
 from inference.data import DataError
 
 TRAININGS = {
@@ -28,12 +30,15 @@ ENTRIES = {
 }
 """The module whose ``main`` is each training."""
 
+PARTS = frozenset({"import-pointrend", "import-inpaint", "import-faces", "export-pointrend", "pack"})
+"""Commands after which the bundle may still lack something."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it did what it says, 1 when a bundle is not whole, 2 for a wrong call."""
     parser = argparse.ArgumentParser(
         prog="gateway-models",
-        description="Model bundles: list, verify, seal, train; and what is learnt from.",
+        description="Model bundles: put together, look after, train; and what is learnt from.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     listing = commands.add_parser("list", help="show the bundles under a folder")
@@ -43,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("seal", "write the digests of a bundle's files into its manifest"),
     ):
         commands.add_parser(name, help=text).add_argument("folder", type=Path, help="folder of the bundle")
+    _add_assembling(commands)
     for name, text, parts in (("train", "train a part", TRAININGS), ("data", "what is learnt from", DATA)):
         command = commands.add_parser(name, help=f"{text}: {', '.join(parts)}")
         command.add_argument("part", choices=parts, help="; ".join(f"{k}: {v}" for k, v in parts.items()))
@@ -53,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _learning(given.command, given.part, given.rest)
         if given.command == "list":
             return _list(given.folder)
-        bundle = seal(given.folder) if given.command == "seal" else read_bundle(given.folder)
+        if given.command in PARTS:
+            return _part(given)
+        bundle = _whole(given)
         verify(bundle)
     except (BundleError, DataError) as error:
         print(f"gateway-models: {error}", file=sys.stderr)
@@ -62,11 +70,85 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _add_assembling(commands: Any) -> None:
+    """The commands that put a bundle together."""
+    build = commands.add_parser("build", help="put a bundle together as a recipe says")
+    build.add_argument(
+        "recipe", type=Path, help="recipe, such as conf/bundles/sd2.toml with its sources filled in"
+    )
+    build.add_argument("folder", type=Path, help="folder to make")
+    pack = commands.add_parser("pack", help="write a whole bundle as one file, and its SHA-256")
+    pack.add_argument("folder", type=Path, help="folder of the bundle")
+    pack.add_argument("archive", type=Path, help="file to write (.tar)")
+    fetch = commands.add_parser("fetch", help="get a packed bundle from a file or an https address")
+    fetch.add_argument("where", help="file or address")
+    fetch.add_argument("folder", type=Path, help="folder to make")
+    fetch.add_argument("--sha256", required=True, help="digest of the packed bundle, as pack printed it")
+    pointrend = commands.add_parser(
+        "import-pointrend", help="make a detectron2 checkpoint a bundle's segmenter"
+    )
+    pointrend.add_argument("checkpoint", type=Path, help="model_final.pth or .pkl")
+    pointrend.add_argument(
+        "config", type=Path, help="config.yaml as detectron2 wrote it beside the checkpoint"
+    )
+    inpaint = commands.add_parser("import-inpaint", help="make SD 2 inpainting weights a bundle's inpainter")
+    inpaint.add_argument(
+        "base", metavar="FOLDER_OR_HUB_ID", help="diffusers folder, or OWNER/NAME on the model hub"
+    )
+    inpaint.add_argument("--revision", default="", help="commit on the hub, 40 hexadecimal digits")
+    inpaint.add_argument("--lora", type=Path, help="folder of an adapter of peft or diffusers to fuse")
+    inpaint.add_argument("--lora-scale", type=float, default=1.0, help="how strongly (default: 1.0)")
+    faces = commands.add_parser("import-faces", help="make a folder of ONNX files a bundle's face analyser")
+    faces.add_argument("pack", type=Path, help="folder with detector and recogniser, as InsightFace reads it")
+    for one in (pointrend, inpaint, faces):
+        one.add_argument(
+            "--bundle", type=Path, required=True, help="folder of the bundle; made where missing"
+        )
+        one.add_argument(
+            "--recipe",
+            type=Path,
+            default=assemble.RECIPE,
+            help="recipe a new bundle begins with (default: %(default)s)",
+        )
+    export = commands.add_parser("export-pointrend", help="write a bundle's segmenter as detectron2 loads it")
+    export.add_argument("folder", type=Path, help="folder of the bundle")
+    export.add_argument("out", type=Path, help="folder for model_final.pth, model_final.pkl and config.yaml")
+
+
+def _part(given: argparse.Namespace) -> int:
+    if given.command == "export-pointrend":
+        for file in assemble.take_segmenter(read_bundle(given.folder), given.out):
+            print(file)
+        return 0
+    if given.command == "pack":
+        print(f"{assemble.pack(read_bundle(given.folder), given.archive)}  {given.archive}")
+        return 0
+    bundle = assemble.draft(given.bundle, given.recipe)
+    if given.command == "import-pointrend":
+        bundle = assemble.put_segmenter(bundle, given.checkpoint, given.config)
+    elif given.command == "import-faces":
+        bundle = assemble.put_faces(bundle, given.pack)
+    else:
+        asked = ("base", "revision", "lora", "lora_scale")
+        bundle = assemble.put_inpainter(bundle, {key: getattr(given, key) for key in asked})
+    print(f"{bundle.folder}: imported, {len(bundle.files)} files listed.")
+    return 0
+
+
+def _whole(given: argparse.Namespace) -> Bundle:
+    if given.command == "build":
+        return assemble.build(given.recipe, given.folder)
+    if given.command == "fetch":
+        return assemble.fetch(given.where, given.sha256, given.folder)
+    return seal(given.folder) if given.command == "seal" else read_bundle(given.folder)
+
+
 def _list(folder: Path) -> int:
     table = Table("bundle", "for", "licence", "files", "MB", title=str(folder))
     for manifest in sorted(folder.glob("*/bundle.toml")):
         bundle = read_bundle(manifest.parent)
-        size = sum((bundle.folder / name).stat().st_size for name in bundle.files) / 1e6
+        files = [bundle.folder / name for name in bundle.files]
+        size = sum(file.stat().st_size for file in files if file.is_file()) / 1e6
         purpose = "demonstration" if bundle.demonstration else "production"
         table.add_row(bundle.title, purpose, bundle.licence, str(len(bundle.files)), f"{size:.1f}")
     Console().print(table)

@@ -62,13 +62,13 @@ def commands(program: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
     (script,) = (found for found in entry_points(group="console_scripts") if found.name == program)
     with pytest.raises(SystemExit):
         script.load()(["--help"])
-    return set(re.findall(r"^    ([a-z]+)(?=\s)", capsys.readouterr().out, re.MULTILINE))
+    return set(re.findall(r"^    ([a-z-]+)(?=\s)", capsys.readouterr().out, re.MULTILINE))
 
 
 def in_table(program: str) -> set[str]:
     """The commands of a program that the README's table has a row for."""
     rows = re.findall(rf"^\| (`{program} .*?) \|", README, re.MULTILINE)
-    named = {word for row in rows if "train" not in row for word in re.findall(r"([a-z]+)`", row)}
+    named = {word for row in rows if "train" not in row for word in re.findall(r"([a-z-]+)`", row)}
     return named | {"train" for row in rows if row.startswith(f"`{program} train")}
 
 
@@ -101,7 +101,7 @@ def test_commands_in_the_pages_exist(capsys: pytest.CaptureFixture[str]) -> None
     known = {program: commands(program, capsys) for program in ("gateway", "gateway-models")}
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         blocks = re.findall(r"^```.*?^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-        for program, name in re.findall(r"^(gateway(?:-models)?) ([a-z]+)", "\n".join(blocks), re.MULTILINE):
+        for program, name in re.findall(r"^(gateway(?:-models)?) ([a-z-]+)", "\n".join(blocks), re.MULTILINE):
             assert name in known[program], f"{page.name}: {program} {name}"
 
 
