@@ -9,39 +9,50 @@ from pydicom.charset import python_encoding
 
 from gateway import forward, mark, receive, settings
 from gateway.objects import Treatment
-from gateway.profiles import Profile
+from gateway.profile_files import action_of, written_tag
+from gateway.profiles import CODES, SOP_CLASSES, Option, Profile
+from gateway.profiles import table as rules
 
 FOLDER = Path(__file__).resolve().parent
 
-ATTRIBUTES = """\
+ATTRIBUTES = f"""\
 # What happens to each attribute
 
-Made from `gateway/attributes.tsv` by `python docs/generate.py`: the profile `basic` with `dates = "shift"`, as in
-`conf/profiles/basic.toml`. Composite actions are resolved for the object kinds of the
-[conformance statement](conformance.md). **Every attribute that has no row here is removed**, and so is every private
-one, every curve and every overlay.
+Made from `gateway/attributes.tsv` by `python docs/generate.py`: the profile `basic`, as in
+`conf/profiles/basic.toml`, with *Retain Longitudinal Temporal Information with Modified Dates*. For any other choice
+`gateway profile show [--profile NAME] [--option OPTION …]` prints the same table. Composite actions are resolved by
+the attribute's type in each kind of object; where the kinds differ, four actions stand for these:
+{", ".join(name.removesuffix(" Storage") for name in SOP_CLASSES.values())}.
+**Every attribute that has no row here is removed**, and so is every private one that is not in
+`gateway/safe_private.tsv`, every curve and every overlay.
 
 X removed · Z emptied · D replaced by a dummy or a pseudonym · K kept if the value is what its VR promises ·
-C dates moved by the patient's number of days, times kept · U UID replaced, unless the standard defines it ·
-for sequences, K and U mean that the items are treated by the same table.
+C dates moved by the patient's number of days and times kept, texts and contents cleaned · U UID replaced, unless the
+standard defines it · for sequences, K, C and U mean that the items are treated by the same table.
 
-Source: `E.1-1` is the table of PS3.15; `house` a stricter or equally allowed choice explained in
-`gateway/profiles.py`; `image` an attribute that describes the picture and is not in the table.
+The last column says what each option of PS3.15 E.3 would do; where several are chosen, C comes before K. Source:
+`E.1-1` is the table of PS3.15; `option` the option of this profile; `house` a stricter or equally allowed choice
+explained in `gateway/profiles.py`; `image` an attribute that describes the picture and is not in the table.
 
-| tag | attribute | action | source |
-|---|---|---|---|
+| option | code | stated as |
+|---|---|---|
+{{options}}
+| tag | attribute | action | source | options |
+|---|---|---|---|---|
 """
 
 
 def pages() -> Mapping[str, str]:
     """The text of each generated page by its file name."""
+    options = "".join(f"| {option} | {CODES[option]} | {mark.CODES[CODES[option]]} |\n" for option in Option)
     rows = [
-        f"| {_tag(tag)} | {name or '–'} | {action} | {source} |\n"
-        for tag, name, action, source in Profile().describe()
+        f"| {written_tag(line.tag)} | {line.name or '–'} | {action_of(line)} | {line.source} "
+        f"| {', '.join(f'{o} {a}' for o, a in rules()[line.tag].options.items())} |\n"
+        for line in Profile().describe()
     ]
     return {
         "settings.md": settings.document(),
-        "attributes.md": ATTRIBUTES + "".join(rows),
+        "attributes.md": ATTRIBUTES.format(options=options) + "".join(rows),
         "conformance.md": conformance((FOLDER / "conformance.md").read_text(encoding="utf-8")),
     }
 
@@ -146,10 +157,6 @@ def transfer_syntaxes() -> str:
             for uid in every
         ),
     )
-
-
-def _tag(digits: str) -> str:
-    return f"({digits[:4]},{digits[4:]})" if len(digits) == 8 else digits
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -99,6 +100,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     offline.add_argument(
         "--jobs", type=_number, default=1, metavar="N", help="processes (default: %(default)s)"
+    )
+    profile = add("profile", _profile, "Show what happens to each attribute, one a line, separated by tabs.")
+    profile.add_argument("action", choices=["show"], help="for every attribute that has a rule")
+    profile.add_argument(
+        "--profile", metavar="NAME", help="a profile beside the configured one, or a file; default: that one"
+    )
+    profile.add_argument(
+        "--option", action="append", metavar="OPTION", help="instead of its options; repeat for several"
     )
     demo = add(
         "demo", _demo, "Show the whole way of a photograph on this machine, with an archive of its own."
@@ -257,6 +266,18 @@ def _deidentify(options: argparse.Namespace) -> int:
     )
     with offline.report(options.report, found) as report:
         return offline.tell(lines, len(found), report, Console(stderr=True))
+
+
+def _profile(options: argparse.Namespace) -> int:
+    from gateway import profile_files
+
+    configured = settings.load(options.conf).profile.file
+    chosen = profile_files.find(options.profile, configured.parent) if options.profile else configured
+    profile = profile_files.load(chosen)
+    if options.option is not None:
+        profile = replace(profile, options=profile_files.options(options.option))
+    print("\n".join(profile_files.shown(profile)))
+    return 0
 
 
 def _demo(options: argparse.Namespace) -> int:

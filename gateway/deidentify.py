@@ -12,9 +12,11 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLos
 
 from gateway import burnin, frames, mark, part10, release, scrub
 from gateway.errors import Held, Misconfigured, Postponed, Refused
+from gateway.identities import text_of
 from gateway.instance import Cleared, Evidence, PseudonymousUid
 from gateway.objects import Treatment
-from gateway.profiles import Profile, load
+from gateway.profile_files import load
+from gateway.profiles import Profile
 from gateway.pseudonym import Pseudonyms
 from gateway.redact import Redacted, Redactor, changed_outside
 from gateway.residue import residue
@@ -160,7 +162,7 @@ class Deidentifier:
             kept_identical=same_shape and bool(np.array_equal(decoded.rgb[done.keep], shown[done.keep])),
             text=legible,
             residue=len(residue(source, file, self._profile)),
-            marker_faults=len(mark.markers(finished, edited=edited)),
+            marker_faults=len(mark.markers(finished, self._profile, edited=edited)),
             attempts=done.attempts,
         )
 
@@ -203,7 +205,7 @@ class MetadataOnly:
         file = part10.write(clean)
         evidence = Evidence(
             residue=len(residue(source, file, self.profile)),
-            marker_faults=len(mark.markers(part10.read(file), edited=False, seen=False)),
+            marker_faults=len(mark.markers(part10.read(file), self.profile, edited=False, seen=False)),
         )
         release.check(evidence, (release.residue, release.markers))
         return Cleared(
@@ -252,7 +254,7 @@ class ByKind:
 
     def _treatment(self, original: Path) -> Treatment:
         try:
-            return self.objects.treatment(scrub.text_of(part10.peek(original, ["SOPClassUID"]), 0x00080016))
+            return self.objects.treatment(text_of(part10.peek(original, ["SOPClassUID"]), 0x00080016))
         except OSError as error:
             raise Postponed("spool", "an original cannot be read now") from error
 

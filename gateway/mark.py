@@ -5,22 +5,36 @@ The context group offers nothing closer to inpainting, and a private code would 
 """
 
 from collections.abc import Sequence
+from functools import cache
 
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_sequence
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
+from gateway import profiles
+from gateway.identities import ascii_element, text_of
 from gateway.part10 import quiet
-from gateway.profiles import Profile
-from gateway.scrub import text_of
+from gateway.profiles import Option, Profile
 
 CODES = {
     "113100": "Basic Application Confidentiality Profile",
     "113101": "Clean Pixel Data Option",
     "113102": "Clean Recognizable Visual Features Option",
+    "113103": "Clean Graphics Option",
+    "113104": "Clean Structured Content Option",
+    "113105": "Clean Descriptors Option",
+    "113106": "Retain Longitudinal Temporal Information Full Dates Option",
     "113107": "Retain Longitudinal Temporal Information Modified Dates Option",
+    "113108": "Retain Patient Characteristics Option",
+    "113109": "Retain Device Identity Option",
+    "113110": "Retain UIDs Option",
+    "113111": "Retain Safe Private Option",
+    "113112": "Retain Institution Identity Option",
 }
-"""CID 7050, as far as this gateway applies it."""
+"""CID 7050."""
 
 PIXEL_BY_PIXEL_MASK = ("113047", "Pixel by pixel mask")
 METHOD = "Ano-Skin Gateway, PS3.15 Annex E"
@@ -55,7 +69,7 @@ def mark(  # noqa: PLR0913  every argument is one statement in the object
     ds
         From :func:`gateway.scrub.scrub`.
     profile
-        The one that was applied; with moved dates 113107 and (0028,0303) MODIFIED are stated.
+        The one that was applied; each of its options is stated by its code, and what became of dates by (0028,0303).
     pixels_clean
         The pixels were searched for text and hold none that is not allowed: 113101, (0028,0301) NO.
     features_clean
@@ -66,21 +80,18 @@ def mark(  # noqa: PLR0913  every argument is one statement in the object
     remarks
         Further values of (0012,0063), at most 64 characters each.
     """
-    stated = {
-        "113100": True,
-        "113101": pixels_clean,
-        "113102": features_clean,
-        "113107": profile.dates == "shift",
-    }
+    stated = stated_codes(profile, pixels_clean=pixels_clean, features_clean=features_clean)
+    methods = [METHOD, f"profile {profile.name}"[:64], *(r[:64] for r in remarks)]
     with quiet():
-        ds.PatientIdentityRemoved = "YES" if features_clean or _PIXELS.isdisjoint(ds.keys()) else "NO"
-        ds.DeidentificationMethod = [METHOD, f"profile {profile.name}"[:64], *(r[:64] for r in remarks)]
-        ds.DeidentificationMethodCodeSequence = [_code(c, CODES[c]) for c, true in stated.items() if true]
-        ds.LongitudinalTemporalInformationModified = "MODIFIED" if profile.dates == "shift" else "REMOVED"
+        removed = "YES" if features_clean or _PIXELS.isdisjoint(ds.keys()) else "NO"
+        ds[0x00120062] = ascii_element(0x00120062, "CS", removed)
+        ds.DeidentificationMethod = methods
+        ds[0x00120064] = _codes(tuple(stated))
+        ds[0x00280303] = ascii_element(0x00280303, "CS", _dates(profile))
         if pixels_clean:
-            ds.BurnedInAnnotation = "NO"
+            ds[0x00280301] = ascii_element(0x00280301, "CS", "NO")
         if features_clean:
-            ds.RecognizableVisualFeatures = "NO"
+            ds[0x00280302] = ascii_element(0x00280302, "CS", "NO")
         if edited:
             ds.ImageType = ["DERIVED", *(_values(ds, "ImageType")[1:] or ["PRIMARY"])]
             ds.DerivationDescription = DERIVATION
@@ -104,13 +115,27 @@ def repeat(ds: Dataset, original: Dataset) -> None:
             ds.add_new(tag, "CS", "NO")
 
 
-def markers(ds: Dataset, *, edited: bool | None = None, seen: bool = True) -> list[str]:
+def stated_codes(profile: Profile, *, pixels_clean: bool, features_clean: bool) -> list[str]:
+    """The codes of CID 7050 that are true of an object, in their order."""
+    options = [profiles.CODES[option] for option in profile.options]
+    return sorted(["113100", *["113101"] * pixels_clean, *["113102"] * features_clean, *options])
+
+
+def _dates(profile: Profile) -> str:
+    if profile.moves_dates:
+        return "MODIFIED"
+    return "UNMODIFIED" if Option.FULL_DATES in profile.options else "REMOVED"
+
+
+def markers(ds: Dataset, profile: Profile, *, edited: bool | None = None, seen: bool = True) -> list[str]:
     """What is missing or contradicts itself in a finished object, one sentence each; empty when all is well.
 
     Parameters
     ----------
     ds
         The finished object, as read back.
+    profile
+        The one that was applied.
     edited
         Whether pixels were replaced; ``None`` where that is not known here.
     seen
@@ -121,7 +146,7 @@ def markers(ds: Dataset, *, edited: bool | None = None, seen: bool = True) -> li
     described = bool(text_of(ds, 0x00082111)) and PIXEL_BY_PIXEL_MASK[0] in {
         _value(item) for item in ds.get("DerivationCodeSequence") or []
     }
-    modified = text_of(ds, 0x00280303)
+    clean = {"pixels_clean": "113101" in codes, "features_clean": "113102" in codes}
     meta = getattr(ds, "file_meta", None)
     checks = {
         "(0012,0062) is not what was done": text_of(ds, 0x00120062)
@@ -129,26 +154,40 @@ def markers(ds: Dataset, *, edited: bool | None = None, seen: bool = True) -> li
         "something is claimed of pixels nobody looked at": seen or codes.isdisjoint({"113101", "113102"}),
         "(0012,0063) is empty": bool(text_of(ds, 0x00120063)),
         "(0012,0064) lacks 113100": "113100" in codes,
-        "(0012,0064) has a code this gateway does not apply": codes <= set(CODES),
+        "(0012,0064) states other options than were applied": codes == set(stated_codes(profile, **clean)),
         "113101 and (0028,0301) disagree": not seen
         or ("113101" in codes) == (text_of(ds, 0x00280301) == "NO"),
         "113102 and (0028,0302) disagree": not seen
         or ("113102" in codes) == (text_of(ds, 0x00280302) == "NO"),
-        "113107 and (0028,0303) disagree": modified == ("MODIFIED" if "113107" in codes else "REMOVED"),
+        "(0028,0303) is not what became of the dates": text_of(ds, 0x00280303) == _dates(profile),
         "pixels were replaced and the derivation is not stated": edited is not True
         or (derived and described),
         "a derivation is stated though no pixel was replaced": edited is not False or not described,
-        "the SOP Instance UID is not a pseudonym": text_of(ds, 0x00080018).startswith("2.25."),
+        "the SOP Instance UID is not a pseudonym": profile.keeps_uid(0x00080018)
+        or text_of(ds, 0x00080018).startswith("2.25."),
         "file meta names another instance": meta is not None
         and text_of(meta, 0x00020003) == text_of(ds, 0x00080018)
         and text_of(meta, 0x00020002) == text_of(ds, 0x00080016),
         "private or overlay elements are left": not any(
-            BaseTag(tag).is_private or BaseTag(tag).group & 0xFF00 in {0x5000, 0x6000}
+            (tag.is_private and not profile.keeps_private) or tag.group & 0xFF00 in {0x5000, 0x6000}
             for tag in ds.keys()  # noqa: SIM118  iterating a Dataset would parse every element
         ),
-        **{sentence: tag not in ds for tag, sentence in _ABSENT.items()},
+        **{
+            sentence: tag not in ds or profile.keeps_uid(tag) or tag in profile.override
+            for tag, sentence in _ABSENT.items()
+        },
     }
     return [sentence for sentence, true in checks.items() if not true]
+
+
+@cache
+def _codes(stated: tuple[str, ...]) -> RawDataElement:
+    """(0012,0064) as a reader of Explicit VR Little Endian would have found it."""
+    buffer = DicomBytesIO()
+    buffer.is_implicit_VR, buffer.is_little_endian = False, True
+    write_sequence(buffer, DataElement(0x00120064, "SQ", [_code(c, CODES[c]) for c in stated]), ["iso8859"])
+    value = buffer.getvalue()
+    return RawDataElement(BaseTag(0x00120064), "SQ", len(value), value, 0, False, True)
 
 
 def _code(value: str, meaning: str) -> Dataset:

@@ -2,7 +2,7 @@
 
 A value is *strong* when it can only have come from this patient or place (names, identifiers, dates,
 addresses, UIDs) and *weak* when it describes (a series, a device, a private remark). Strong values are looked
-for everywhere, weak ones not in attributes that the profile carries over unchanged: a station that is called
+for everywhere, weak ones not in attributes that the profile carries over or cleans: a station that is called
 like its camera's model is no leak.
 
 What is too short or too common to prove anything is left out: names below 3 letters, other values below 4
@@ -10,56 +10,42 @@ characters, numbers below 5 digits, times of day, ages and plain numbers, and wo
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import date
+from typing import NamedTuple
 
-from pydicom import DataElement, Dataset
+from pydicom import Dataset
 from pydicom.charset import convert_encodings, encode_string
-from pydicom.datadict import dictionary_description, dictionary_has_tag, dictionary_VR
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
-from pydicom.tag import BaseTag
 
+from gateway.descriptors import MIN_NAME, STANDARD_WORDS, folded, name_parts
+from gateway.identities import described, terms, text_of, well_known
 from gateway.mark import CODES
 from gateway.part10 import quiet
 from gateway.profiles import Action, Profile
-from gateway.scrub import (
-    IMPLEMENTATION_CLASS_UID,
-    IMPLEMENTATION_VERSION,
-    MAX_DEPTH,
-    REMOVED,
-    terms,
-    well_known,
-)
+from gateway.scrub import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION, MAX_DEPTH, REMOVED
 
-MIN_NAME = 3
 MIN_TEXT = 4
 MIN_DIGITS = 5
 MIN_UID = 6
 MAX_RUNS = 1000
+__all__ = ["MIN_NAME", "Needle", "Seen", "collect", "days_of", "walk"]
 
-STANDARD_WORDS = frozenset(
-    """abdomen anonymous arm axial back black blue body breast chest color colour date default derived digital
-    ear elbow eye face female finger foot front full green hand head hip image index knee left leg lossless
-    lossy male mixed modified monochrome monochrome1 monochrome2 mouth name neck none nose one original other
-    palette palm patient pelvis photo photograph picture primary profile red removed rgb right scalp secondary
-    shoulder skin study test thigh thumb time toe trunk unknown unspecified white wrist ybr yes
-    zero""".split()  # noqa: SIM905  a list would take sixty lines
-)
-"""Words that stand in every other object; as a name or a remark they prove nothing."""
-
-_STRONG = re.compile(
-    r"\b(IDs?|Name|Names|Number|Numbers|Address|Telephone|Telecom|Institution|Institutional|Residence|Religious"
-    r"|Occupation|Insurance|Owner|Serial|Identifier|Locator|Physician|Birth|Accession)\b"
-)
-_DEVICE = re.compile(r"\b(Station|Protocol|Device|Procedure|Lens|Detector|Model|Container|Manufacturer)\b")
+_DATED = frozenset({"DA", "DT"})
 _TEXT = frozenset({"LO", "SH", "ST", "LT", "UT", "UC", "UR", "AE", "CS"})
+_NUMBERS = frozenset({"US", "SS", "UL", "SL", "FL", "FD", "UV", "SV", "AT", "US or SS"})
+_BYTES = frozenset({"OB", "OW", "OV", "OL", "OF", "OD", "UN", "OB or OW", "US or OW", "US or SS or OW"})
 _BINARY = frozenset({"OB", "OW", "UN"})
 _PRINTABLE = re.compile(rb"[\x20-\x7e]{6,256}")
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
-_DATE = re.compile(r"(\d{4})[.\-/]?(\d{2})[.\-/]?(\d{2})")
 _PIXELS = 0x7FE0
 _OURS = frozenset(
-    v.casefold() for v in (REMOVED, IMPLEMENTATION_VERSION, IMPLEMENTATION_CLASS_UID, *CODES.values())
+    folded(v) for v in (REMOVED, IMPLEMENTATION_VERSION, IMPLEMENTATION_CLASS_UID, *CODES.values())
+)
+_TRANSLITERATED = str.maketrans(
+    {"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "æ": "ae", "œ": "oe", "ñ": "nn"}
 )
 
 
@@ -84,107 +70,154 @@ class Needle:
     strong: bool
     coded: bytes
 
+    def spellings(self) -> set[str]:
+        """How the value may be written, :func:`~gateway.descriptors.folded`."""
+        if self.text.isascii():
+            return {self.text.casefold()}
+        return {folded(self.text), folded(self.text.casefold().translate(_TRANSLITERATED))}
 
-def walk(ds: Dataset, path: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], DataElement]]:
-    """Every readable element at every depth, with the tags and item numbers that lead to it."""
-    for tag in list(ds.keys()):
+
+class Seen(NamedTuple):
+    """One element as it stands in an object.
+
+    Attributes
+    ----------
+    path
+        Tags and item numbers that lead to it, its own tag last.
+    tag
+        Its tag.
+    vr
+        Its value representation, as stated or else from the dictionary.
+    values
+        Its values as text, without padding and without empty ones; none for numbers and bytes.
+    data
+        Its value, where that is bytes.
+    """
+
+    path: tuple[int, ...]
+    tag: int
+    vr: str
+    values: list[str]
+    data: bytes
+
+
+def walk(ds: Dataset, path: tuple[int, ...] = ()) -> Iterator[Seen]:
+    """Every readable element at every depth; what can be told from the bytes is not decoded."""
+    for tag, raw in list(ds.items()):
+        here = (*path, int(tag))
+        if isinstance(raw, RawDataElement):
+            vr = raw.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) and not tag.is_private else "UN")
+            if vr in _NUMBERS:
+                continue
+            value = raw.value
+            if vr in _BYTES and isinstance(value, bytes):
+                yield Seen(here, int(tag), vr, [], value)
+                continue
+            if vr != "SQ" and isinstance(value, bytes) and value.isascii() and b"\x1b" not in value:
+                yield Seen(here, int(tag), vr, _split(value.decode("ascii")), b"")
+                continue
         try:
             element = ds[tag]
+            value = element.value
         except Exception:  # noqa: BLE001, S112  unreadable here is unreadable to scrubbing: it did not pass
             continue
-        here = (*path, int(tag))
-        if element.VR == "SQ" and len(path) < 2 * MAX_DEPTH:
-            for number, item in enumerate(element.value or []):
+        if element.VR == "SQ":
+            for number, item in enumerate(value or [] if len(path) < 2 * MAX_DEPTH else []):
                 yield from walk(item, (*here, number))
-        elif element.VR != "SQ":
-            yield here, element
+        elif isinstance(value, bytes | bytearray):
+            yield Seen(here, int(tag), element.VR, [], bytes(value))
+        elif element.VR not in _NUMBERS:
+            several = list(value) if isinstance(value, MultiValue | list | tuple) else [value]
+            texts = [t for v in several if v is not None and (t := str(v).strip(" \0"))]
+            yield Seen(here, int(tag), element.VR, texts, b"")
 
 
-def values(element: DataElement) -> list[str]:
-    """The element's values as text, without padding and without empty ones."""
-    value = element.value
-    several = list(value) if isinstance(value, MultiValue | list | tuple) else [value]
-    return [t for v in several if v is not None and not isinstance(v, bytes) and (t := str(v).strip(" \0"))]
+def _split(text: str) -> list[str]:
+    return [part for value in text.split("\\") if (part := value.strip(" \0"))]
 
 
-def collect(original: Dataset, profile: Profile) -> list[Needle]:
-    """Every identifying value of an object as it was received: nested, private and file meta included."""
+def collect(original: Dataset, profile: Profile, seen: Iterable[Seen] | None = None) -> list[Needle]:
+    """Every identifying value of an object as it was received: nested, private and file meta included.
+
+    Days are not among them, see :func:`days_of`.
+
+    Parameters
+    ----------
+    original
+        As received.
+    profile
+        The one that was applied: what it keeps is not looked for.
+    seen
+        What :func:`walk` finds in it, where that is known already.
+    """
     found: dict[tuple[str, str], Needle] = {}
     with quiet():
         encodings = convert_encodings([t for t in terms(original) if t] or None)
+        sop_class = text_of(original, 0x00080016)
         meta = getattr(original, "file_meta", None) or Dataset()
-        for path, element in (*walk(meta), *walk(original)):
-            label, strong = _described(element.tag)
-            for text, certain in _identifying(path, element, profile):
-                folded = text.casefold()
-                if folded in _OURS or folded in STANDARD_WORDS or len(set(folded)) < 2:
+        for element in (*walk(meta), *(walk(original) if seen is None else seen)):
+            label, strong = described(element.tag)
+            for text, certain in _identifying(element, profile, sop_class):
+                plain = folded(text)
+                if plain in _OURS or plain in STANDARD_WORDS or len(set(plain)) < 2:
                     continue
-                try:
-                    coded = encode_string(text, encodings)
-                except Exception:  # noqa: BLE001  then only Unicode's encodings are looked for
-                    coded = text.encode("utf-8", "replace")
-                needle = Needle(label, text, strong or certain, coded)
-                if needle.strong or (label, folded) not in found:
-                    found[label, folded] = needle
+                if not (strong or certain) and (label, plain) in found:
+                    continue
+                found[label, plain] = Needle(label, text, strong or certain, _coded(text, encodings))
     return list(found.values())
 
 
-def dates_of(text: str) -> Iterator[str]:
-    """A date as it may be written: YYYYMMDD, and with separators in the orders in use."""
-    match = _DATE.match(text)
-    if match is not None and "1800" <= match[1] <= "2200":
-        y, m, d = match.groups()
-        yield f"{y}{m}{d}"
-        yield from (f"{y}{s}{m}{s}{d}" for s in "-/.:")
-        yield from (f"{d}{s}{m}{s}{y}" for s in "-/.")
-        yield f"{m}/{d}/{y}"
+def days_of(original: Dataset, profile: Profile, seen: Iterable[Seen]) -> dict[date, str]:
+    """The days in an object that the profile does not let pass, and the attribute each stands in."""
+    sop_class = text_of(original, 0x00080016)
+    found: dict[date, str] = {}
+    for element in seen:
+        if element.vr in _DATED and not _kept(element, profile, sop_class):
+            for text in element.values:
+                try:
+                    day = date.fromisoformat(text[:10] if text[4:5] in "-." else text[:8])
+                except ValueError:
+                    continue
+                if 1850 <= day.year <= 2150:
+                    found.setdefault(day, described(element.tag)[0])
+    return found
 
 
-def _described(tag: BaseTag) -> tuple[str, bool]:
-    """What may be shown of an attribute, and whether its values are strong by what it is."""
-    if tag.is_private or not dictionary_has_tag(tag):
-        return f"({tag.group:04X},{tag.element:04X})", False
-    name = dictionary_description(tag)
-    strong = bool(_STRONG.search(name)) and not _DEVICE.search(name)
-    return f"({tag.group:04X},{tag.element:04X}) {name}", strong
+def _coded(text: str, encodings: list[str]) -> bytes:
+    if text.isascii():
+        return text.encode("ascii")
+    try:
+        return bytes(encode_string(text, encodings))
+    except Exception:  # noqa: BLE001  then only Unicode's encodings are looked for
+        return text.encode("utf-8", "replace")
 
 
-def _identifying(path: tuple[int, ...], element: DataElement, profile: Profile) -> Iterator[tuple[str, bool]]:
+def _kept(element: Seen, profile: Profile, sop_class: str) -> bool:
+    return profile.resolved(element.tag, sop_class)[1] is Action.KEEP
+
+
+def _identifying(element: Seen, profile: Profile, sop_class: str) -> Iterator[tuple[str, bool]]:
     """Texts to look for, and whether they are strong whatever the attribute is called."""
-    tag, vr = element.tag, element.VR
-    known = not tag.is_private and dictionary_has_tag(tag)
-    if tag.group == _PIXELS or (known and profile.action(int(tag), dictionary_VR(tag)) is Action.KEEP):
+    vr = element.vr
+    if element.tag >> 16 == _PIXELS or vr in _DATED:
+        return
+    action = profile.resolved(element.tag, sop_class)[1]
+    if action is Action.KEEP or (action is Action.CLEAN and vr in _TEXT):
         return
     if vr in _BINARY:
-        if isinstance(element.value, bytes):
-            for run in _PRINTABLE.findall(element.value)[:MAX_RUNS]:
-                yield from ((t, False) for t in _long_enough(run.decode("ascii").strip()))
+        for run in _PRINTABLE.findall(element.data)[:MAX_RUNS]:
+            yield from ((t, False) for t in _long_enough(run.decode("ascii").strip()))
         return
-    for text in values(element):
+    for text in element.values:
         if vr == "PN":
-            yield from ((part, True) for part in _name_parts(text))
+            yield from ((part, True) for part in name_parts(text))
         elif vr == "UI":
             if len(text) >= MIN_UID and not well_known(text):
                 yield text, True
-        elif vr in {"DA", "DT"}:
-            yield from ((date, True) for date in dates_of(text))
         elif vr in _TEXT:
             yield from ((t, False) for t in _long_enough(text))
             for line in text.splitlines()[1:] if "\n" in text or "\r" in text else ():
                 yield from ((t, False) for t in _long_enough(line.strip()))
-
-
-def _name_parts(name: str) -> Iterator[str]:
-    whole = name.rstrip("^= ")
-    if len(whole) >= MIN_TEXT:
-        yield whole
-    for part in re.split(r"[\^=]", whole):
-        if len(part.strip()) >= MIN_NAME:
-            yield part.strip()
-        yield from (word for word in _WORD.findall(part) if len(word) >= MIN_NAME)
-        # An ideographic name has two or three signs and no more.
-        if not part.isascii() and len(part.strip()) == 2:
-            yield part.strip()
 
 
 def _long_enough(text: str) -> Iterator[str]:

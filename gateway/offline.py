@@ -23,8 +23,9 @@ from pydicom.datadict import tag_for_keyword
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
-from gateway import part10, scrub, workers
+from gateway import part10, workers
 from gateway.errors import Held, Misconfigured, Outcome, Refused
+from gateway.identities import text_of
 from gateway.instance import Cleared
 
 RELEASED, HELD, REFUSED = "released", "held", "refused"
@@ -198,7 +199,7 @@ def _study(file: Path) -> str:
 
 
 def _text(file: Path, keyword: str) -> str:
-    return scrub.text_of(part10.peek(file, [keyword]), tag_for_keyword(keyword) or 0)
+    return text_of(part10.peek(file, [keyword]), tag_for_keyword(keyword) or 0)
 
 
 def _treating(build: Build) -> Callable[[Task], Clean | Line]:

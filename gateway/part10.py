@@ -16,6 +16,7 @@ from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from gateway.errors import Held, Outcome, Refused
+from gateway.writer import encoded
 
 PREAMBLE_BYTES = 128
 INFLATED_BYTES = 1 << 29
@@ -125,6 +126,9 @@ def write(ds: Dataset) -> bytes:
     ds.preamble = bytes(PREAMBLE_BYTES)
     try:
         with quiet():
+            written = encoded(ds)
+            if written is not None:
+                return written
             dcmwrite(buffer, ds, enforce_file_format=True)
     except Exception as error:
         raise Held("unwritable", f"the clean object cannot be written ({type(error).__name__})") from error

@@ -1,36 +1,37 @@
-"""What happens to each attribute: the Basic Application Level Confidentiality Profile of PS3.15, as data.
+"""What happens to each attribute: the profile and the ten options of PS3.15 Annex E, as data.
 
-``attributes.tsv`` carries Table E.1-1 (edition 2026c: the basic profile with every option column), the type
-each attribute has in the objects treated here, and, with source ``image``, the attributes that describe a
-photograph and pass. The table is an allow-list: **what it does not name is removed**, whether unknown,
-private, retired or new.
+``attributes.tsv`` carries Table E.1-1 (edition 2026c: the basic profile with every option column; the rows added
+since 2025a have no option columns yet), the type each attribute has in each kind of object, and, with source
+``image``, the attributes that describe a photograph and pass. The table is an allow-list: **what it does not
+name is removed**, whether unknown, private, retired or new.
 
 How an action is resolved, first match wins:
 
 1. the operator's ``[override]`` for this attribute;
-2. the house rules below (few; each is one of the actions the table allows, or a stricter one, except that the
-   patient's name is a pseudonym instead of empty);
-3. with ``dates = "shift"``, attributes of VR DA, DT and TM that the column *Retain Longitudinal Temporal
-Information
-   with Modified Dates* marks ``C`` keep their meaning: dates move by one number of whole days per patient,
-   times of day stay. The whole column applies, so that (0012,0064) may state 113107 in truth. Birth dates are
-   not in it. Other VRs of that column (the time zone among them) follow the basic profile;
-4. the basic profile. Of a composite such as X/Z/D the one that keeps the object valid is taken (PS3.15
-E.3.1):
-   D where the attribute is type 1 in an object treated here, Z where it is type 2, X elsewhere;
-5. private attributes, curves (50xx), overlays (60xx), group lengths and everything unnamed: X.
+2. curves (50xx) and overlays (60xx): X, with Clean Graphics too, because a bitmap may show letters;
+3. what the chosen options say. Where several speak, C comes before K;
+4. the house rules below (few; each is one of the actions the table allows, or a stricter one, except that names
+   and identifiers of patient and study are pseudonyms instead of empty);
+5. the basic profile. Of a composite such as X/Z/D the one that keeps the object valid is taken (PS3.15 E.3.1):
+   D where the attribute is type 1 in that kind of object, Z where it is type 2, X elsewhere. In kinds of objects
+   whose types are not known here the strongest is taken: D before Z before X;
+6. private attributes, group lengths and everything unnamed: X. With *Retain Safe Private* those of
+   ``safe_private.tsv`` and of the operator's ``[private]`` stay.
+
+C means: dates and times move by one number of whole days per patient; texts are cleaned
+(:mod:`gateway.descriptors`); sequences are treated item by item; UIDs are replaced; numbers and codes stay if
+they are what their VR promises.
 """
 
 import csv
-import re
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from types import MappingProxyType
+
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 
 from gateway.errors import Misconfigured
 
@@ -42,7 +43,14 @@ SOP_CLASSES: Mapping[str, str] = MappingProxyType(
         "1.2.840.10008.5.1.4.1.1.7.4": "Multi-frame True Color Secondary Capture Image Storage",
     }
 )
-"""The objects this gateway treats; the table's composite actions are resolved for these."""
+"""The objects this gateway treats as photographs."""
+
+_TYPES = """77.1.4 77.1.7 7 7.4 7.1 7.2 7.3 77.1.1 77.1.2 77.1.4.1 77.1.5.1
+    88.11 88.22 88.33 88.59 11.1 104.1"""
+_TYPED: Mapping[str, int] = MappingProxyType(
+    {f"1.2.840.10008.5.1.4.1.1.{end}": place for place, end in enumerate(_TYPES.split())}
+)
+"""Where in column ``types`` a kind of object has its character."""
 
 
 class Action(StrEnum):
@@ -52,24 +60,57 @@ class Action(StrEnum):
     EMPTY = "Z"
     DUMMY = "D"
     KEEP = "K"
-    CLEAN = "C"  # here: dates, which move
+    CLEAN = "C"
     UID = "U"
 
 
-_HOUSE: Mapping[int, Action] = MappingProxyType(
+class Option(StrEnum):
+    """The options of PS3.15 E.3 that a profile may choose; names as in column ``options``."""
+
+    SAFE_PRIVATE = "safe-private"
+    UIDS = "uids"
+    DEVICE = "device"
+    INSTITUTION = "institution"
+    CHARACTERISTICS = "characteristics"
+    FULL_DATES = "full-dates"
+    MODIFIED_DATES = "modified-dates"
+    DESCRIPTORS = "descriptors"
+    STRUCTURED_CONTENT = "structured-content"
+    GRAPHICS = "graphics"
+
+
+CODES: Mapping[Option, str] = MappingProxyType(
     {
-        0x00100010: Action.DUMMY,  # Z would allow no name; the pseudonym tells patients apart in a list
-        0x00100020: Action.DUMMY,
-        0x00081140: Action.UID,  # Referenced Image Sequence: images that belong together stay together
-        0x00082112: Action.REMOVE,  # Source Image Sequence: the source stays here
-        0x00080106: Action.REMOVE,  # versions of context groups belong to the standard; moving them would lie
-        0x00080107: Action.REMOVE,
-        0x0040DB06: Action.REMOVE,
-        0x0040DB07: Action.REMOVE,
+        Option.GRAPHICS: "113103",
+        Option.STRUCTURED_CONTENT: "113104",
+        Option.DESCRIPTORS: "113105",
+        Option.FULL_DATES: "113106",
+        Option.MODIFIED_DATES: "113107",
+        Option.CHARACTERISTICS: "113108",
+        Option.DEVICE: "113109",
+        Option.UIDS: "113110",
+        Option.SAFE_PRIVATE: "113111",
+        Option.INSTITUTION: "113112",
     }
 )
+"""The code of CID 7050 that states each option."""
+
+_HOUSE: Mapping[int, Action] = MappingProxyType(
+    {
+        # Z would allow no value; pseudonyms tell patients and studies apart in a list.
+        0x00100010: Action.DUMMY,
+        0x00100020: Action.DUMMY,
+        0x00080050: Action.DUMMY,
+        0x00200010: Action.DUMMY,
+        0x00081140: Action.UID,  # Referenced Image Sequence: images that belong together stay together
+        0x00082112: Action.REMOVE,  # Source Image Sequence: the source stays here
+        # Versions of context groups and templates are dates of the standard; moving them would lie.
+        **dict.fromkeys((0x00080106, 0x00080107, 0x0040DB06, 0x0040DB07), Action.REMOVE),
+    }
+)
+_VERSIONS = frozenset({0x00080106, 0x00080107, 0x0040DB06, 0x0040DB07})
+
 _DATES = frozenset({"DA", "DT", "TM"})
-_TAG = re.compile(r"\(([0-9A-Fa-f]{4}),([0-9A-Fa-f]{4})\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,28 +125,35 @@ class Rule:
         The attribute's name, empty where the edition at hand gives none.
     basic
         Action codes of the basic profile, composites joined by ``/``.
-    type
-        The strictest type in the objects treated here: ``1``, ``2``, ``3``, or empty where it is not part of
-        them.
+    types
+        Its type in each kind of object, one character each: ``1``, ``2`` (conditional ones too), ``3``, ``-`` where
+        it is no part of it; empty where it is part of none.
     options
-        Action by option, as ``{"modified-dates": "C"}``.
+        Action by option.
     source
-        ``E.1-1``, or ``image`` for attributes that pass because they describe the picture.
+        ``E.1-1``, or ``image`` for attributes that describe the picture or stand in content that is cleaned.
     """
 
     tag: str
     name: str
     basic: str
-    type: str
-    options: Mapping[str, str]
+    types: str
+    options: Mapping[Option, Action]
     source: str
 
-    def resolved(self) -> Action:
-        """The basic action, composites decided by the attribute's type."""
+    def type_in(self, sop_class: str) -> str:
+        """Its type in objects of ``sop_class``: ``1``, ``2``, ``3``, or ``-``."""
+        return self.types[_TYPED[sop_class]] if self.types and sop_class in _TYPED else "-"
+
+    def resolved(self, sop_class: str) -> Action:
+        """The basic action, composites decided by the attribute's type in objects of ``sop_class``."""
         codes = self.basic.split("/")
-        if "D" in codes and self.type == "1":
+        if sop_class not in _TYPED:
+            return Action(next(code for code in "DZUXK" if code in codes))
+        type_ = self.type_in(sop_class)
+        if "D" in codes and type_ == "1":
             return Action.DUMMY
-        if "Z" in codes and self.type in {"1", "2"}:
+        if "Z" in codes and type_ in {"1", "2"}:
             return Action.EMPTY
         return Action(codes[0])
 
@@ -113,18 +161,18 @@ class Rule:
 @cache
 def table() -> Mapping[str, Rule]:
     """All rules by :attr:`Rule.tag`, read once."""
-    text = files("gateway").joinpath("attributes.tsv").read_text("utf-8")
-    rows = csv.DictReader(text.splitlines(), delimiter="\t")
     rules = (
         Rule(
             tag=row["tag"],
             name=row["name"],
             basic=row["basic"],
-            type=row["type"],
-            options=MappingProxyType(dict(pair.split("=") for pair in row["options"].split())),
+            types=row["types"],
+            options=MappingProxyType(
+                {Option(name): Action(code) for name, code in (o.split("=") for o in row["options"].split())}
+            ),
             source=row["source"],
         )
-        for row in rows
+        for row in _rows("attributes.tsv")
     )
     return MappingProxyType({rule.tag: rule for rule in rules})
 
@@ -146,97 +194,191 @@ def rule(tag: int) -> Rule | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Private:
+    """A private attribute that is known to be safe.
+
+    Attributes
+    ----------
+    creator
+        Private Creator of its block.
+    group
+        Odd group number.
+    element
+        Place in the block, 0 to 255.
+    """
+
+    creator: str
+    group: int
+    element: int
+
+
+@cache
+def known_private() -> Mapping[Private, str]:
+    """The private attributes of PS3.15 Table E.3.10-1 that hold numbers or codes, and the VR of each."""
+    return MappingProxyType(
+        {
+            Private(row["creator"], int(row["group"], 16), int(row["element"], 16)): row["vr"]
+            for row in _rows("safe_private.tsv")
+        }
+    )
+
+
+def _rows(name: str) -> Iterable[dict[str, str]]:
+    text = files("gateway").joinpath(name).read_text("utf-8")
+    return csv.DictReader(text.splitlines(), delimiter="\t")
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
-    """The basic profile, how dates are treated, and the operator's exceptions.
+    """The basic profile, the options chosen, and the operator's exceptions.
 
     Attributes
     ----------
     name
         For (0012,0063) and the conformance statement.
-    dates
-        ``shift``: move them per patient (113107); ``remove``: follow the basic profile.
+    options
+        Those of PS3.15 E.3 that apply.
     override
         Action by tag, from the operator.
-    """
-
-    name: str = "basic"
-    dates: str = "shift"
-    override: Mapping[int, Action] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.dates not in {"shift", "remove"}:
-            raise Misconfigured('profile: dates must be "shift" or "remove"')
-
-    def action(self, tag: int, vr: str) -> Action:
-        """What happens to attribute ``tag`` of value representation ``vr``."""
-        if tag in self.override:
-            return self.override[tag]
-        if tag in _HOUSE:
-            return _HOUSE[tag]
-        found = rule(tag)
-        if found is None:
-            return Action.REMOVE
-        if self.dates == "shift" and vr in _DATES and found.options.get("modified-dates") == "C":
-            return Action.CLEAN
-        return found.resolved()
-
-    def describe(self) -> list[tuple[str, str, str, str]]:
-        """Every rule as it applies: tag, name, action, and where it comes from; for documents and tests."""
-        from pydicom.datadict import dictionary_has_tag, dictionary_VR
-
-        lines = []
-        for key, row in table().items():
-            if "x" in key or key == "private":
-                lines.append((key, row.name, str(row.resolved()), row.source))
-                continue
-            tag = int(key, 16)
-            vr = dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"
-            source = "override" if tag in self.override else "house" if tag in _HOUSE else row.source
-            lines.append((key, row.name, str(self.action(tag, vr)), source))
-        return lines
-
-
-def load(path: Path) -> Profile:
-    """The profile in a TOML file: ``name``, ``dates`` and ``[override]``, all optional.
+    issuer
+        Who gave the Patient IDs that name no issuer.
+    private
+        Further safe private attributes and their VRs, from the operator; with *Retain Safe Private*.
+    words
+        Further words that may stay in cleaned texts, in lower case.
 
     Raises
     ------
     Misconfigured
-        The file cannot be read, or has an unknown key, a tag not written ``"(gggg,eeee)"``, or an action that
-        is not one of X, Z, D, K, U, or C for a date.
+        Both dates options are chosen.
     """
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise Misconfigured(f"profile {path.name} cannot be read: {type(error).__name__}") from error
-    unknown = sorted(set(content) - {"name", "dates", "override"})
-    if unknown:
-        raise Misconfigured(f"profile {path.name}: unknown key {unknown[0]!r}")
-    override = content.get("override", {})
-    if not isinstance(override, dict):
-        raise Misconfigured(f"profile {path.name}: override must be a table")
-    return Profile(
-        name=str(content.get("name", path.stem)),
-        dates=str(content.get("dates", "shift")),
-        override=MappingProxyType(dict(_override(path.name, key, code) for key, code in override.items())),
+
+    name: str = "basic"
+    options: frozenset[Option] = frozenset({Option.MODIFIED_DATES})
+    override: Mapping[int, Action] = field(default_factory=dict)
+    issuer: str = ""
+    private: Mapping[Private, str] = field(default_factory=dict)
+    words: frozenset[str] = frozenset()
+    _known: dict[tuple[int, str], tuple[str, Action]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
     )
 
+    def __post_init__(self) -> None:
+        if {Option.FULL_DATES, Option.MODIFIED_DATES} <= self.options:
+            raise Misconfigured("profile: choose full-dates or modified-dates, not both")
 
-def _override(where: str, key: str, code: object) -> tuple[int, Action]:
-    from pydicom.datadict import dictionary_has_tag, dictionary_VR
+    @property
+    def moves_dates(self) -> bool:
+        """Whether dates move per patient."""
+        return Option.MODIFIED_DATES in self.options
 
-    match = _TAG.fullmatch(key)
-    if match is None:
-        raise Misconfigured(f'profile {where}: write tags as "(gggg,eeee)", not {key!r}')
-    tag = int(match[1] + match[2], 16)
-    if not isinstance(code, str) or code not in set(Action):
-        raise Misconfigured(f"profile {where}: the action for {key} must be one of X, Z, D, K, C, U")
-    action = Action(code)
-    if action is not Action.REMOVE and not dictionary_has_tag(tag):
-        raise Misconfigured(f"profile {where}: {key} is private or unknown and can only be removed")
-    vr = dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"
-    if action is Action.CLEAN and vr not in _DATES:
-        raise Misconfigured(f"profile {where}: C moves dates, and {key} is none")
-    if action is Action.UID and vr != "UI":
-        raise Misconfigured(f"profile {where}: U replaces UIDs, and {key} is none")
-    return tag, action
+    def action(self, tag: int, vr: str, sop_class: str) -> Action:
+        """What happens to the standard's attribute ``tag``, of value representation ``vr``, in such an object."""
+        if tag in self.override:
+            return self.override[tag]
+        found = rule(tag)
+        if found is None or tag >> 24 in {0x50, 0x60}:
+            return Action.REMOVE
+        said = {found.options[option] for option in self.options if option in found.options}
+        if Action.CLEAN in said and tag not in _VERSIONS and vr not in {"OB", "OW", "UN"}:
+            return Action.CLEAN
+        if Action.KEEP in said:
+            return Action.KEEP
+        return _HOUSE.get(tag) or found.resolved(sop_class)
+
+    def resolved(self, tag: int, sop_class: str) -> tuple[str, Action]:
+        """VR and action of any attribute of a data set.
+
+        What the standard does not name, what is private and what belongs to a message or a file is removed.
+        Specific Character Set too: it is decided when all texts are known.
+        """
+        known = self._known.get((tag, sop_class))
+        if known is None:
+            group = tag >> 16
+            if group & 1 or group in {0x0000, 0x0002} or tag == 0x00080005 or not dictionary_has_tag(tag):
+                return "UN", Action.REMOVE
+            vr = dictionary_VR(tag)
+            known = vr, self.action(tag, vr, sop_class)
+            if sop_class in _TYPED:  # so that the cache cannot grow beyond the dictionary
+                self._known[tag, sop_class] = known
+        return known
+
+    def fallback(self, tag: int, sop_class: str) -> Action:
+        """What becomes of an attribute of whose cleaned value nothing is left."""
+        found = rule(tag)
+        if found is None:
+            return Action.REMOVE
+        action = found.resolved(sop_class)
+        if action in {Action.KEEP, Action.UID}:
+            return {"1": Action.DUMMY, "2": Action.EMPTY}.get(found.type_in(sop_class), Action.REMOVE)
+        return action
+
+    def keeps_uid(self, tag: int) -> bool:
+        """Whether the operator or an option keeps the UIDs of this attribute, and not only the standard's own."""
+        if tag in self.override:
+            return self.override[tag] is Action.KEEP
+        found = rule(tag)
+        return found is not None and any(found.options.get(o) is Action.KEEP for o in self.options)
+
+    @property
+    def keeps_private(self) -> bool:
+        """Whether private attributes that are known to be safe stay."""
+        return Option.SAFE_PRIVATE in self.options
+
+    def safe_private(self, creator: str, group: int, element: int) -> str | None:
+        """The VR of a private attribute that stays; ``None`` for all others."""
+        if not self.keeps_private:
+            return None
+        wanted = Private(creator, group, element)
+        return self.private.get(wanted) or known_private().get(wanted)
+
+    def describe(self) -> list["Line"]:
+        """Every rule as it applies, for documents, operators and tests."""
+        lines = []
+        for key, row in table().items():
+            if "x" in key or key == "private":
+                keeps = key == "private" and Option.SAFE_PRIVATE in self.options
+                action = "X, K if known to be safe" if keeps else "X"
+                lines.append(
+                    Line(key, row.name, (action,) * len(SOP_CLASSES), "option" if keeps else row.source)
+                )
+                continue
+            tag = int(key, 16)
+            vr = dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"
+            actions = tuple(self.action(tag, vr, sop_class) for sop_class in SOP_CLASSES)
+            lines.append(Line(key, row.name, tuple(map(str, actions)), self._source(tag, row, actions)))
+        unnamed = sorted(tag for tag in self.override if f"{tag:08x}" not in table())
+        lines += [
+            Line(f"{tag:08x}", "", (str(self.override[tag]),) * len(SOP_CLASSES), "override")
+            for tag in unnamed
+        ]
+        return lines
+
+    def _source(self, tag: int, row: Rule, actions: tuple[Action, ...]) -> str:
+        if tag in self.override:
+            return "override"
+        if actions[0] in {row.options[option] for option in self.options if option in row.options}:
+            return "option"
+        return "house" if tag in _HOUSE else row.source
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What happens to one attribute.
+
+    Attributes
+    ----------
+    tag
+        As :attr:`Rule.tag`.
+    name
+        The attribute's name.
+    actions
+        One for each of :data:`SOP_CLASSES`.
+    source
+        What decided: ``override``, ``option``, ``house``, ``E.1-1`` or ``image``.
+    """
+
+    tag: str
+    name: str
+    actions: tuple[str, ...]
+    source: str

@@ -4,16 +4,16 @@ The file is read again, and everything in it is looked at:
 
 * the file must be exactly its elements: a preamble of zeros, and the bytes that writing the elements again gives.
   So nothing can hide between, before or behind them;
-* texts are searched without regard to case, at word borders, for every value of :mod:`gateway.needles`. What the
-  profile carries over unchanged is searched for strong values only; what this gateway writes itself
-  (:mod:`gateway.mark`) is not searched;
+* texts are searched, without regard to case, accents and width, at word borders, for every value of
+  :mod:`gateway.needles`; identifiers also with their separators changed or dropped. What the profile carries over
+  or cleans is searched for strong values only; what this gateway writes itself (:mod:`gateway.mark`) is not searched;
+* whatever reads as a date in a text (:func:`gateway.descriptors.dates_in`) must not mean a day of the original;
 * dates that moved are compared with *their own* original. A moved date may well coincide with another date of the
   original (a study a week after the last one, moved by a week); that is no leak, and a search could not tell. A
-  date equal to its own original is one, and so are dates of one object that moved by different numbers of days.
-  Dates in texts, in any notation, are searched like other values;
+  date equal to its own original is one, and so are dates of one object that moved by different numbers of days;
 * other binary values and pixel data are searched for values of at least 6 bytes, in UTF-8, UTF-16 and the
-  original's character set, because shorter ones occur in any picture by chance. Coded frames may carry no segment
-  beside their image at all.
+  original's character set, and for days as cameras write them, because shorter ones occur in any picture by
+  chance. Coded frames may carry no segment beside their image at all.
 """
 
 import re
@@ -21,28 +21,29 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 
 import numpy as np
-from pydicom import DataElement, Dataset
-from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom import Dataset
 from pydicom.encaps import generate_frames
-from pydicom.tag import BaseTag
 from pydicom.uid import UID, RLELossless
 
 from gateway import codestream, part10
+from gateway.descriptors import dates_in, folded
 from gateway.errors import Held
+from gateway.identities import described
 from gateway.mark import CODES, DERIVATION, METHOD, PIXEL_BY_PIXEL_MASK
-from gateway.needles import Needle, collect, values, walk
+from gateway.needles import Needle, Seen, collect, days_of, walk
 from gateway.part10 import quiet
 from gateway.profiles import Action, Profile
 
 MIN_BYTES = 6
+MIN_SQUEEZED = 6
 
 _METHOD = 0x00120063
-_PIXEL_DATA = 0x7FE00010
 _DATES = frozenset({"DA", "DT"})
-_NUMBERS = frozenset({"IS", "DS", "US", "SS", "UL", "SL", "FL", "FD", "UV", "SV", "AT", "TM"})
-_BINARY = frozenset({"OB", "OW", "OV", "OL", "OF", "OD", "UN"})
+_NUMBERS = frozenset({"IS", "DS", "TM", "AS"})
+_CODED = frozenset({"UI", "CS"})
 _BASIC = Profile()
 _OURS = frozenset({METHOD, DERIVATION, PIXEL_BY_PIXEL_MASK[1], *CODES.values()})
+_SEPARATORS = re.compile(r"[\W_]+")
 
 
 def residue(original: Dataset, file: bytes, profile: Profile = _BASIC) -> list[str]:
@@ -68,15 +69,16 @@ def residue(original: Dataset, file: bytes, profile: Profile = _BASIC) -> list[s
         ``unreadable``: the finished file cannot be read.
     """
     finished = part10.read(file)
-    needles = collect(original, profile)
     found = set(_structure(finished, file))
     with quiet():
         try:
-            elements = [*walk(finished.file_meta), *walk(finished)]
-            originals = dict(walk(original))
-            found |= _in_texts(elements, originals, needles, profile)
-            found |= _in_dates(elements, originals, profile)
-            found |= _in_bytes(elements, needles)
+            before = list(walk(original))
+            after = [*walk(finished.file_meta), *walk(finished)]
+            needles = collect(original, profile, before)
+            days = days_of(original, profile, before)
+            found |= _in_texts(before, after, needles, days, profile)
+            found |= _in_dates(before, after, profile)
+            found |= _in_bytes(after, needles, days)
             found |= _segments(finished)
         except Held:
             raise
@@ -99,74 +101,104 @@ def _structure(finished: Dataset, file: bytes) -> Iterable[str]:
 
 
 def _in_texts(
-    elements: list[tuple[tuple[int, ...], DataElement]],
-    originals: Mapping[tuple[int, ...], DataElement],
-    needles: list[Needle],
-    profile: Profile,
+    before: list[Seen], after: list[Seen], needles: list[Needle], days: Mapping[date, str], profile: Profile
 ) -> set[str]:
+    sop_class = next((v for e in after if e.tag == 0x00080016 for v in e.values), "")
     carried: list[str] = []
-    other: list[str] = []
-    kept = {(int(e.tag), t) for e in originals.values() if e.VR not in _BINARY for t in values(e)}
-    for _, element in elements:
-        if element.VR in _DATES | _NUMBERS | _BINARY or int(element.tag) == _METHOD:
+    changed: list[str] = []
+    found: set[str] = set()
+    kept = {(element.tag, text) for element in before for text in element.values}
+    for element in after:
+        if element.vr in _DATES or element.vr in _NUMBERS or element.tag == _METHOD:
             continue
-        for text in values(element):
+        for text in element.values:
             if text in _OURS:
                 continue
-            unchanged = _kept(element.tag, profile) and (int(element.tag), text) in kept
-            (carried if unchanged else other).append(text.casefold())
-    everything, changed = "\n".join(carried + other), "\n".join(other)
-    return {
-        needle.attribute
-        for needle in needles
-        if _stands_in(everything if needle.strong else changed, needle.text)
-    }
+            plain = folded(text)
+            (carried if _stays(element, text, kept, profile, sop_class) else changed).append(plain)
+            if element.vr != "UI" and any(sign.isdigit() for sign in plain):
+                found |= {days[day] for _, _, readings in dates_in(plain) for day in readings & days.keys()}
+    everything = "\n".join(carried + changed)
+    new = "\n".join(changed)
+    squeezed = "\n".join(
+        _SEPARATORS.sub("", folded(text))
+        for element in after
+        if element.vr not in _CODED | _DATES | _NUMBERS and element.tag != _METHOD
+        for text in element.values
+        if (element.tag, text) not in kept
+    )
+    for needle in needles:
+        if any(_stands_in(everything if needle.strong else new, spelling) for spelling in needle.spellings()):
+            found.add(needle.attribute)
+        elif needle.strong and not needle.text.isalpha() and "." not in needle.text:
+            short = _SEPARATORS.sub("", folded(needle.text))
+            if len(short) >= MIN_SQUEEZED and any(sign.isdigit() for sign in short) and short in squeezed:
+                found.add(needle.attribute)
+    return found
+
+
+def _stays(element: Seen, text: str, kept: set[tuple[int, str]], profile: Profile, sop_class: str) -> bool:
+    """Whether a text was carried over or cleaned, and not put there anew."""
+    if element.tag >> 16 & 1:
+        return profile.keeps_private and (element.tag, text) in kept
+    action = profile.resolved(element.tag, sop_class)[1]
+    return action is Action.CLEAN or (action is Action.KEEP and (element.tag, text) in kept)
 
 
 def _stands_in(texts: str, value: str) -> bool:
-    folded = value.casefold()
-    return folded in texts and re.search(rf"(?<!\w){re.escape(folded)}(?!\w)", texts) is not None
+    return value in texts and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", texts) is not None
 
 
-def _kept(tag: BaseTag, profile: Profile) -> bool:
-    return dictionary_has_tag(tag) and profile.action(int(tag), dictionary_VR(tag)) is Action.KEEP
-
-
-def _in_dates(
-    elements: list[tuple[tuple[int, ...], DataElement]],
-    originals: Mapping[tuple[int, ...], DataElement],
-    profile: Profile,
-) -> set[str]:
+def _in_dates(before: list[Seen], after: list[Seen], profile: Profile) -> set[str]:
+    originals = {element.path: element for element in before if element.vr in _DATES}
+    sop_class = next((v for e in after if e.tag == 0x00080016 for v in e.values), "")
     found, moves = set(), set()
-    for path, element in elements:
-        before = originals.get(path)
-        if element.VR not in _DATES or before is None or _kept(element.tag, profile):
+    for element in after:
+        if element.vr not in _DATES or element.path not in originals:
             continue
-        for new, old in zip(values(element), values(before), strict=False):
+        if profile.resolved(element.tag, sop_class)[1] is Action.KEEP:
+            continue
+        for new, old in zip(element.values, originals[element.path].values, strict=False):
             if new[:8] == old[:8] and len(new) >= 8:
-                found.add(f"({element.tag.group:04X},{element.tag.element:04X}) {element.name}")
+                found.add(described(element.tag)[0])
             try:
                 moves.add((date.fromisoformat(new[:8]) - date.fromisoformat(old[:8])).days)
             except ValueError:
                 continue  # a date of less than a day's precision, or one that could not be moved
-    if len(moves) > 1 and profile.dates == "shift":
+    if len(moves) > 1 and profile.moves_dates:
         found.add("dates moved by different numbers of days")
     return found
 
 
-def _in_bytes(elements: list[tuple[tuple[int, ...], DataElement]], needles: list[Needle]) -> set[str]:
+def _in_bytes(after: list[Seen], needles: list[Needle], days: Mapping[date, str]) -> set[str]:
     forms: dict[bytes, str] = {}
     for needle in needles:
-        for text in {needle.text, needle.text.lower(), needle.text.upper()}:
-            for form in (text.encode("utf-8", "replace"), text.encode("utf-16-le", "replace"), needle.coded):
+        texts = (
+            {needle.text}
+            if needle.text.isascii()
+            else {needle.text, needle.text.lower(), needle.text.upper()}
+        )
+        for text in texts:
+            for form in (text.encode("utf-8", "replace"), _wide(text), needle.coded):
                 if len(form) >= MIN_BYTES and len(set(form)) > 2:
-                    forms[form] = needle.attribute
+                    forms[form.lower()] = needle.attribute
+    for day, attribute in days.items():
+        for text in (
+            f"{day:%Y%m%d}",
+            f"{day:%Y-%m-%d}",
+            f"{day:%Y:%m:%d}",
+            f"{day:%d.%m.%Y}",
+            f"{day:%m/%d/%Y}",
+        ):
+            forms[text.encode("ascii")] = forms[_wide(text)] = attribute
     return {
-        attribute
-        for _, element in elements
-        if element.VR in _BINARY and isinstance(element.value, bytes | bytearray)
-        for attribute in search(bytes(element.value), forms)
+        attribute for element in after if element.data for attribute in search(element.data.lower(), forms)
     }
+
+
+def _wide(text: str) -> bytes:
+    """UTF-16 in either byte order: what both have in common."""
+    return text.encode("utf-16-le", "replace").removesuffix(b"\0")
 
 
 def search(haystack: bytes, forms: Mapping[bytes, str]) -> set[str]:

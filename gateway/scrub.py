@@ -3,23 +3,32 @@
 The result is a **new** data set. An element reaches it only by an action that says so; what cannot be read,
 carries another value representation than the standard gives it, or is not named by the profile, does not.
 
-The patient is identified by Patient ID and its issuer. Where the ID is empty, name, birth date and sex stand
-in; where those are empty too, the study does, so that unidentified patients are never taken for one person.
+What is kept and can be judged by its bytes passes as it was read, without being decoded and encoded again.
 """
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from pydicom import DataElement, Dataset
 from pydicom.charset import convert_encodings, decode_bytes, encode_string, python_encoding
-from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
-from pydicom.uid import UID
 
+from gateway.descriptors import Identities, cleaned, folded
 from gateway.errors import Held, Refused
+from gateway.identities import (
+    Patient,
+    ascii_element,
+    known_identities,
+    scoped_identifier,
+    terms,
+    text_of,
+    well_known,
+)
 from gateway.part10 import quiet
 from gateway.profiles import SOP_CLASSES, Action, Profile
 from gateway.pseudonym import Pseudonyms, keep_time, shift_date, shift_datetime
@@ -35,13 +44,25 @@ CODING_SCHEMES = frozenset(
 )
 """Schemes whose codes mean the same everywhere; a local scheme names the place that made it."""
 
-_SPECIFIC_CHARACTER_SET = BaseTag(0x00080005)
 _REQUIRED = (0x00080016, 0x00080018, 0x0020000D, 0x0020000E)
-_META_GROUPS = frozenset({0x0000, 0x0002})
-_TEXT = frozenset({"LO", "SH", "LT", "ST", "UC", "UT", "PN", "AE"})
+_PATIENT_NAME, _PATIENT_ID = 0x00100010, 0x00100020
+_TIME_ZONE = 0x00080201
+_CODES = frozenset({0x00080100, 0x00080102, 0x00080103, 0x00080119, 0x00080120})
+_FREE = frozenset({"LO", "SH", "LT", "ST", "UC", "UT"})
+_TEXT = _FREE | {"PN", "AE"}
 _BYTES = frozenset({"OB", "OW", "OV", "OL", "OF", "OD"})
+_SIZES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "UV": 8, "SV": 8, "FL": 4, "FD": 8, "AT": 4}
+_ASCII = frozenset({"UI", "DA", "TM", "DT"})
+_UID = re.compile(r"[0-9.]{1,64}")
 _CODED = re.compile(r"[A-Za-z0-9 _]{0,16}")
 _DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+_ZONE = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")
+_PLAIN: dict[str, re.Pattern[bytes]] = {
+    "CS": re.compile(rb"(?:[A-Za-z0-9 _]{0,16}\\)*[A-Za-z0-9 _]{0,16}"),
+    "DS": re.compile(rb"(?: *[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)? *(?:\\|\Z))+"),
+    "IS": re.compile(rb"(?: *[+-]?\d+ *(?:\\|\Z))+"),
+    **dict.fromkeys(_FREE, re.compile(rb"[\x20-\x7e]*")),
+}
 _SHIFTS: dict[str, Callable[[str, int], str | None]] = {
     "DA": shift_date,
     "DT": shift_datetime,
@@ -52,53 +73,12 @@ _DUMMIES: dict[str, object] = {
     **dict.fromkeys(("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD"), 0),
     **{"DA": "19000101", "TM": "000000", "DT": "19000101000000", "IS": "0", "DS": "0", "AS": "000D"},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Patient:
-    """Who the object is about, in original values; the key to everything that belongs to one patient."""
-
-    value: str
-    issuer: str
-    kind: str
-
-    @classmethod
-    def of(cls, original: Dataset) -> "Patient":
-        """The patient of a data set, by ID, else by name, birth date and sex, else by study."""
-        identifier, issuer = text_of(original, 0x00100020), text_of(original, 0x00100021)
-        if identifier:
-            return cls(identifier, issuer, "patient")
-        name, *others = (text_of(original, tag) for tag in (0x00100010, 0x00100030, 0x00100040))
-        if name.strip("^= "):
-            return cls("\\".join((name.rstrip("^= "), *others)), issuer, "patient-by-name")
-        return cls(text_of(original, 0x0020000D), issuer, "patient-by-study")
-
-    def pseudonym(self, pseudonyms: Pseudonyms) -> str:
-        """The identifier that stands for this patient."""
-        return pseudonyms.identifier(self.value, self.issuer, self.kind)
-
-    def shift_days(self, pseudonyms: Pseudonyms) -> int:
-        """The number of days by which this patient's dates move."""
-        value = self.value if self.kind == "patient" else f"{self.kind}\\{self.value}"
-        return pseudonyms.date_shift_days(value, self.issuer)
-
-
-def text_of(ds: Dataset, tag: int) -> str:
-    """The first value of an element as text without padding; empty where it is absent or cannot be read."""
-    try:
-        with quiet():
-            element = ds.get(BaseTag(tag))
-            value = None if element is None else element.value
-            if isinstance(value, MultiValue | list | tuple):
-                value = value[0] if value else None
-    except Exception:  # noqa: BLE001  an unreadable element reads as an absent one
-        return ""
-    return "" if value is None or isinstance(value, bytes) else str(value).strip(" \0")
-
-
-def well_known(uid: str) -> bool:
-    """Whether the standard itself defines this UID (PS3.6 Annex A), so that it names no instance."""
-    return bool(uid) and UID(uid).name != uid
+_CONTENT = {
+    "TEXT": 0x0040A160, "NUM": 0x0040A300, "NUMERIC": 0x0040A30A, "CODE": 0x0040A168, "DATE": 0x0040A121,
+    "TIME": 0x0040A122, "DATETIME": 0x0040A120, "UIDREF": 0x0040A124, "PNAME": 0x0040A123,
+    "IMAGE": 0x00081199, "COMPOSITE": 0x00081199, "WAVEFORM": 0x00081199,
+}  # fmt: skip
+"""Where a content item of each value type (PS3.3 10.2 and C.17.3) has its value."""
 
 
 def scrub(original: Dataset, profile: Profile, pseudonyms: Pseudonyms) -> Dataset:
@@ -134,96 +114,195 @@ def scrub(original: Dataset, profile: Profile, pseudonyms: Pseudonyms) -> Datase
     if not well_known(syntax):
         raise Held("unreadable", "the object states no known transfer syntax")
     with quiet():
-        scrubbing = _Scrubbing.of(original, profile, pseudonyms)
+        scrubbing = _Scrubbing.of(original, profile, pseudonyms, sop_class)
         clean = scrubbing.dataset(original, 0)
         if not all(text_of(clean, tag) for tag in _REQUIRED):
             raise Held("unreadable", "the object lacks one of the UIDs that say where it belongs")
-        clean.PatientID = clean.PatientName = scrubbing.name
-        _character_set(clean, original)
+        for tag in (_PATIENT_NAME, _PATIENT_ID):
+            vr, action = profile.resolved(tag, sop_class)
+            if action is Action.DUMMY:
+                clean[tag] = scrubbing.written(BaseTag(tag), vr, scrubbing.name)
+        _character_set(clean, original, scrubbing.foreign)
         clean.file_meta = _file_meta(clean, syntax)
     return clean
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Scrubbing:
     """What every level of one object's recursion needs."""
 
+    original: Dataset
     profile: Profile
     pseudonyms: Pseudonyms
+    sop_class: str
+    patient: Patient
     name: str
     days: int
     ascii_only: bool
+    encoding: tuple[bool, bool]
+    foreign: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, original: Dataset, profile: Profile, pseudonyms: Pseudonyms) -> "_Scrubbing":
-        patient = Patient.of(original)
+    def of(cls, original: Dataset, profile: Profile, pseudonyms: Pseudonyms, sop_class: str) -> "_Scrubbing":
+        patient = Patient.of(original, profile.issuer)
+        implicit, little = original.original_encoding
         return cls(
+            original=original,
             profile=profile,
             pseudonyms=pseudonyms,
+            sop_class=sop_class,
+            patient=patient,
             name=patient.pseudonym(pseudonyms),
             days=patient.shift_days(pseudonyms),
             ascii_only=not all(term in python_encoding for term in terms(original)),
+            encoding=(bool(implicit), little is not False),
         )
+
+    @cached_property
+    def identities(self) -> Identities:
+        """Who and what must not stand in any text that stays; looked up only where there is one."""
+        return known_identities(self.original, self.profile, self.sop_class)
 
     def dataset(self, original: Dataset, depth: int) -> Dataset:
         if depth > MAX_DEPTH:
             raise Held("unreadable", f"sequences are nested deeper than {MAX_DEPTH} levels")
-        clean = Dataset()
-        for tag in original.keys():  # noqa: SIM118  iterating a Dataset would parse every element
-            element = self.element(original, BaseTag(tag), depth)
-            if element is not None:
-                clean.add(element)
+        passed: dict[BaseTag, DataElement | RawDataElement] = {}
+        resolved, sop_class = self.profile.resolved, self.sop_class
+        for tag, raw in list(original.items()):
+            if tag.is_private:
+                passed.update(self._private(original, tag, raw) if self.profile.keeps_private else ())
+                continue
+            vr, action = resolved(int(tag), sop_class)
+            if action is not Action.REMOVE:
+                element = self._element(original, tag, raw, vr, action, depth)
+                if element is not None:
+                    passed[tag] = element
+        sequences = [element for element in passed.values() if element.VR == "SQ"]
+        clean = Dataset(passed)
+        for element in sequences:
+            clean[element.tag] = element  # so that its items know where they belong
+        implicit, little = original.original_encoding
+        if implicit is not None:
+            clean.set_original_encoding(implicit, little, original.original_character_set)
         return clean
 
-    def element(self, original: Dataset, tag: BaseTag, depth: int) -> DataElement | None:
-        vr, action = self._rule(tag)
-        if action is Action.REMOVE:
-            return None
+    def written(self, tag: BaseTag, vr: str, text: str) -> RawDataElement:
+        """An element of ASCII text as a reader of this object would have found it."""
+        return ascii_element(tag, vr, text, *self.encoding)
+
+    def _element(  # noqa: PLR0911, PLR0913, PLR0917  one way out for each kind of element
+        self,
+        original: Dataset,
+        tag: BaseTag,
+        raw: DataElement | RawDataElement,
+        vr: str,
+        action: Action,
+        depth: int,
+    ) -> DataElement | RawDataElement | None:
         if action is Action.EMPTY:
-            return DataElement(tag, vr, [] if vr == "SQ" else None)
+            return DataElement(tag, "SQ", []) if vr == "SQ" else self.written(tag, vr, "")
+        if isinstance(raw, RawDataElement):
+            if raw.VR is not None and vr != raw.VR and raw.VR not in vr.split(" or "):
+                return None
+            if action is Action.KEEP and self._passes_unread(raw, vr):
+                return raw
+            if vr in _ASCII and raw.value and raw.value.isascii():
+                texts = raw.value.decode("ascii").strip(" \0").split("\\")
+                return self._replaced(tag, vr, texts, action) if any(texts) else self.written(tag, vr, "")
         try:
             element = original[tag]
         except Exception:  # noqa: BLE001  what cannot be read does not pass
             return None
         if element.VR not in vr.split(" or "):
             return None
-        if element.VR in _BYTES or element.VR in {"AT", "SQ"}:
-            passed = self._sequence(element, depth) if vr == "SQ" else element
-            return None if action is Action.DUMMY else passed
+        if element.VR == "SQ":
+            return None if action is Action.DUMMY else self._sequence(element, depth)
+        if element.VR in _BYTES or element.VR == "AT":
+            return None if action is Action.DUMMY else element
         values = _values(element)
-        return self._replaced(element, values, action) if values else DataElement(tag, element.VR, None)
+        if not values:
+            return DataElement(tag, element.VR, None)
+        return self._replaced(tag, element.VR, values, action)
 
-    def _rule(self, tag: BaseTag) -> tuple[str, Action]:
-        """The standard's VR and the action; what the standard does not name is removed."""
-        if tag.is_private or not dictionary_has_tag(tag) or tag.group in _META_GROUPS or tag.element == 0:
-            return "UN", Action.REMOVE
-        if tag == _SPECIFIC_CHARACTER_SET:
-            return "CS", Action.REMOVE  # decided at the end, for all levels at once
-        vr = dictionary_VR(tag)
-        return vr, self.profile.action(int(tag), vr)
+    def _passes_unread(self, raw: RawDataElement, vr: str) -> bool:
+        """Whether the bytes alone show that the value may stay; if not, that is decided on the decoded value."""
+        value = raw.value
+        vr = raw.VR or vr
+        if not value:
+            return vr != "SQ"
+        if vr in _BYTES:
+            return True
+        if vr in _SIZES:
+            return len(value) % _SIZES[vr] == 0
+        if vr not in _PLAIN or _PLAIN[vr].fullmatch(value) is None:
+            return False
+        if vr not in _FREE or int(raw.tag) in _CODES:
+            return True
+        text = value.decode("ascii")
+        return self.identities.without(text) == text
 
-    def _replaced(self, element: DataElement, values: list[object], action: Action) -> DataElement | None:
-        tag, vr = element.tag, element.VR
+    def _replaced(
+        self, tag: BaseTag, vr: str, values: Sequence[object], action: Action
+    ) -> DataElement | RawDataElement | None:
         if vr == "UI":
-            # The table keeps only UIDs the standard defines; any other one stays where the operator says so.
-            kept = action is Action.KEEP and int(tag) in self.profile.override
-            uids = [str(v).strip(" \0") for v in values]
-            return DataElement(
-                tag, vr, [UID(u) if kept or well_known(u) else self.pseudonyms.uid(u) for u in uids if u]
-            )
+            return self._uids(tag, [str(v).strip(" \0") for v in values], action)
         if action is Action.CLEAN:
-            moved = [_SHIFTS[vr](str(v), self.days) for v in values]
-            # One value that cannot be moved empties the element: a date as it was would show the shift.
-            return DataElement(tag, vr, None if None in moved else moved)
+            return self._cleaned(tag, vr, values)
         if action is Action.DUMMY:
-            if vr == "PN":
-                return DataElement(tag, vr, self.pseudonyms.identifier(str(values[0]), kind="person"))
-            if int(tag) == 0x00100020:
-                return DataElement(tag, vr, self.pseudonyms.identifier(str(values[0])))
-            return DataElement(tag, vr, _DUMMIES[vr]) if vr in _DUMMIES else None
-        return DataElement(tag, vr, values) if self._passes(vr, values) else None
+            return self._dummy(tag, vr, values)
+        if not self._passes(vr, values):
+            return None
+        if vr in _FREE and int(tag) not in _CODES:
+            kept = [self.identities.without(str(v)) for v in values]
+            return self._text(tag, vr, kept) if any(kept) else self._fallback(tag, vr)
+        return self._text(tag, vr, values)
 
-    def _passes(self, vr: str, values: list[object]) -> bool:
+    def _uids(self, tag: BaseTag, uids: list[str], action: Action) -> RawDataElement:
+        # The table keeps only UIDs the standard defines; others stay where the operator or an option says so.
+        kept = action is Action.KEEP and self.profile.keeps_uid(int(tag))
+        new = [
+            u if well_known(u) or (kept and _UID.fullmatch(u)) else self.pseudonyms.uid(u) for u in uids if u
+        ]
+        return self.written(tag, "UI", "\\".join(new))
+
+    def _cleaned(
+        self, tag: BaseTag, vr: str, values: Sequence[object]
+    ) -> DataElement | RawDataElement | None:
+        texts = [str(v) for v in values]
+        if vr in _SHIFTS:
+            moved = [_SHIFTS[vr](text, self.days) for text in texts]
+            # One value that cannot be moved empties the element: a date as it was would show the shift.
+            return self.written(tag, vr, "" if None in moved else "\\".join(m for m in moved if m))
+        if int(tag) == _TIME_ZONE:
+            return self.written(tag, vr, texts[0]) if _ZONE.fullmatch(texts[0].strip()) else None
+        if vr in _TEXT:
+            words = frozenset(map(folded, self.profile.words))
+            left = [cleaned(text, self.identities, words) for text in texts]
+            return self._text(tag, vr, left) if any(left) else self._fallback(tag, vr)
+        return DataElement(tag, vr, list(values)) if self._passes(vr, values) else None
+
+    def _dummy(self, tag: BaseTag, vr: str, values: Sequence[object]) -> DataElement | RawDataElement | None:
+        identifier = scoped_identifier(self.original, int(tag), str(values[0]), self.patient, self.pseudonyms)
+        if identifier is not None:
+            return self.written(tag, vr, identifier)
+        if vr == "PN":
+            return self.written(tag, vr, self.pseudonyms.identifier(str(values[0]), kind="person"))
+        return DataElement(tag, vr, _DUMMIES[vr]) if vr in _DUMMIES else None
+
+    def _fallback(self, tag: BaseTag, vr: str) -> DataElement | RawDataElement | None:
+        """What the basic profile leaves where nothing of a text could stay."""
+        action = self.profile.fallback(int(tag), self.sop_class)
+        if action is Action.REMOVE:
+            return None
+        if vr == "SQ":
+            return DataElement(tag, vr, []) if action is Action.EMPTY else None
+        return DataElement(tag, vr, _DUMMIES[vr]) if action is Action.DUMMY else self.written(tag, vr, "")
+
+    def _text(self, tag: BaseTag, vr: str, values: Sequence[object]) -> DataElement:
+        self.foreign.extend(text for v in values if not (text := str(v)).isascii())
+        return DataElement(tag, vr, list(values))
+
+    def _passes(self, vr: str, values: Sequence[object]) -> bool:
         """Whether kept values look like what their VR promises; free text hides where a code was expected."""
         texts = [str(v) for v in values]
         if vr == "CS":
@@ -232,10 +311,28 @@ class _Scrubbing:
             return all(_DECIMAL.fullmatch(text.strip()) for text in texts)
         return vr not in _TEXT or not self.ascii_only or all(text.isascii() for text in texts)
 
-    def _sequence(self, element: DataElement, depth: int) -> DataElement | None:
+    def _sequence(self, element: DataElement, depth: int) -> DataElement | RawDataElement | None:
         items = [self.dataset(item, depth + 1) for item in element.value or []]
-        kept = [item for item in items if len(item) and _means_the_same_everywhere(item)]
-        return DataElement(element.tag, "SQ", kept) if kept else None
+        kept = [item for item in items if len(item) and _means_the_same_everywhere(item) and _whole(item)]
+        return DataElement(element.tag, "SQ", kept) if kept else self._fallback(element.tag, "SQ")
+
+    def _private(
+        self, original: Dataset, tag: BaseTag, raw: DataElement | RawDataElement
+    ) -> dict[BaseTag, DataElement | RawDataElement]:
+        """A private element that is known to be safe, with the creator of its block (PS3.5 7.8)."""
+        creator_tag = BaseTag(tag.group << 16 | tag.element >> 8)
+        if tag.element < 0x1000:
+            return {}
+        creator = text_of(original, creator_tag)
+        vr = self.profile.safe_private(creator, tag.group, tag.element & 0xFF)
+        if vr is None:
+            return {}
+        if isinstance(raw, RawDataElement):
+            raw = raw._replace(VR=vr) if raw.VR in {None, "UN"} else raw
+            passes = vr == raw.VR and self._passes_unread(raw, vr)
+        else:
+            passes = vr == raw.VR and self._passes(vr, _values(raw))
+        return {creator_tag: self.written(creator_tag, "LO", creator), tag: raw} if passes else {}
 
 
 def _values(element: DataElement) -> list[object]:
@@ -250,27 +347,17 @@ def _means_the_same_everywhere(item: Dataset) -> bool:
     return text_of(item, 0x00080102) in CODING_SCHEMES
 
 
-def terms(original: Dataset) -> list[str]:
-    """The values of Specific Character Set (PS3.3 C.12.1.1.2); one empty one where it is absent."""
-    try:
-        value = original.get("SpecificCharacterSet")
-    except Exception:  # noqa: BLE001  unreadable: no term of the standard
-        return ["unknown"]
-    return [str(v) for v in value] if isinstance(value, MultiValue | list) else [str(value or "")]
+def _whole(item: Dataset) -> bool:
+    """Whether a content item still has its value; what lost it says nothing and would not be valid."""
+    type_ = text_of(item, 0x0040A040)
+    if not type_:
+        return True
+    where = _CONTENT.get(type_)
+    return where is not None and where in item and bool(item[where].value)
 
 
-def _texts(ds: Dataset) -> Iterator[str]:
-    for element in ds:
-        if element.VR == "SQ":
-            for item in element.value:
-                yield from _texts(item)
-        elif element.VR in _TEXT:
-            yield from (str(v) for v in _values(element))
-
-
-def _character_set(clean: Dataset, original: Dataset) -> None:
+def _character_set(clean: Dataset, original: Dataset, texts: list[str]) -> None:
     """States a character set only where text needs one: the original's if that can write it, else UTF-8."""
-    texts = [text for text in _texts(clean) if not text.isascii()]
     if not texts:
         return
     stated = terms(original)
@@ -281,10 +368,13 @@ def _character_set(clean: Dataset, original: Dataset) -> None:
 
 def _file_meta(clean: Dataset, syntax: str) -> FileMetaDataset:
     meta = FileMetaDataset()
-    meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.MediaStorageSOPClassUID = clean.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = clean.SOPInstanceUID
-    meta.TransferSyntaxUID = UID(syntax)
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION
+    meta[0x00020001] = DataElement(0x00020001, "OB", b"\x00\x01")
+    for tag, vr, text in (
+        (0x00020002, "UI", text_of(clean, 0x00080016)),
+        (0x00020003, "UI", text_of(clean, 0x00080018)),
+        (0x00020010, "UI", syntax),
+        (0x00020012, "UI", IMPLEMENTATION_CLASS_UID),
+        (0x00020013, "SH", IMPLEMENTATION_VERSION),
+    ):
+        meta[tag] = ascii_element(tag, vr, text)
     return meta

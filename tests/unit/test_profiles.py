@@ -7,18 +7,34 @@ import pytest
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.uid import UID
 
+from gateway.cli import main
 from gateway.errors import Misconfigured
-from gateway.profiles import SOP_CLASSES, Action, Profile, load, rule, table
+from gateway.profile_files import PRIVATE_VRS, find, load
+from gateway.profiles import CODES, SOP_CLASSES, Action, Option, Private, Profile, known_private, rule, table
 
 ROOT = Path(__file__).resolve().parents[2]
+PROFILES = ROOT / "conf" / "profiles"
+PHOTOGRAPH, DERMOSCOPY = list(SOP_CLASSES)[:2]
 BASIC = Profile()
-AS_PRINTED = Profile(dates="remove")
+AS_PRINTED = Profile(options=frozenset())
+COLUMNS = {
+    Option.SAFE_PRIVATE: "retain_safe_private",
+    Option.UIDS: "retain_uids",
+    Option.DEVICE: "retain_device_identity",
+    Option.INSTITUTION: "retain_institution_identity",
+    Option.CHARACTERISTICS: "retain_patient_characteristics",
+    Option.FULL_DATES: "retain_full_dates",
+    Option.MODIFIED_DATES: "retain_modified_dates",
+    Option.DESCRIPTORS: "clean_descriptors",
+    Option.STRUCTURED_CONTENT: "clean_structured_content",
+    Option.GRAPHICS: "clean_graphics",
+}
 
 
-def action(keyword: str, profile: Profile = BASIC) -> Action:
+def action(keyword: str, profile: Profile = BASIC, sop_class: str = PHOTOGRAPH) -> Action:
     tag = tag_for_keyword(keyword)
     assert tag is not None
-    return profile.action(tag, dictionary_VR(tag))
+    return profile.action(tag, dictionary_VR(tag), sop_class)
 
 
 def test_the_table_says_what_the_standard_says(shared: Path) -> None:
@@ -28,9 +44,7 @@ def test_the_table_says_what_the_standard_says(shared: Path) -> None:
         pattern = row["tag"][1:10].replace(",", "").lower()
         found = table()["private" if pattern.startswith("gggg") else pattern]
         assert found.basic == row["basic"].rstrip("*")
-        assert found.options.get("modified-dates", "") == row["retain_modified_dates"]
-        assert found.options.get("uids", "") == row["retain_uids"]
-        assert found.options.get("descriptors", "") == row["clean_descriptors"]
+        assert {o: found.options.get(o, "") for o in Option} == {o: row[c] for o, c in COLUMNS.items()}
         assert found.source == "E.1-1"
         seen += 1
     assert seen == sum(r.source == "E.1-1" for r in table().values())
@@ -61,7 +75,7 @@ def test_what_describes_the_picture_passes(keyword: str) -> None:
 @pytest.mark.parametrize(
     "keyword",
     ["OtherPatientIDs", "PatientComments", "InstitutionName", "StudyDescription", "GPSLatitude", "MakerNote",
-     "IconImageSequence", "SourceImageSequence", "PatientAge", "TimezoneOffsetFromUTC", "LensSerialNumber"],
+     "IconImageSequence", "SourceImageSequence", "PatientAge", "SpecialNeeds", "LensSerialNumber"],
 )  # fmt: skip
 def test_what_identifies_is_removed(keyword: str) -> None:
     assert action(keyword) is Action.REMOVE
@@ -77,15 +91,21 @@ def test_what_the_table_does_not_pass_is_not_kept(keyword: str) -> None:
 
 def test_the_patient_gets_a_pseudonym_and_the_rest_of_type_2_is_emptied() -> None:
     assert action("PatientID") is Action.DUMMY
-    assert action("PatientName") is Action.DUMMY
-    for keyword in ("PatientBirthDate", "PatientSex", "AccessionNumber", "ReferringPhysicianName", "StudyID"):
+    for keyword in ("PatientName", "AccessionNumber", "StudyID"):
+        assert action(keyword) is Action.DUMMY
+    for keyword in ("PatientBirthDate", "PatientSex", "ReferringPhysicianName"):
         assert action(keyword) is Action.EMPTY
 
 
 def test_composite_actions_keep_the_object_valid() -> None:
-    assert rule(0x00181000) is not None  # Device Serial Number, X/Z/D, type 1 in Dermoscopic Photography
-    assert action("DeviceSerialNumber") is Action.DUMMY
+    assert (
+        rule(0x00181000) is not None
+    )  # Device Serial Number, X/Z/D, type 1 in Dermoscopic Photography alone
+    assert action("DeviceSerialNumber", sop_class=DERMOSCOPY) is Action.DUMMY
+    assert action("DeviceSerialNumber") is Action.REMOVE
     assert action("AcquisitionContextSequence") is Action.EMPTY  # X/Z, type 2 in VL Photographic
+    secondary_capture = list(SOP_CLASSES)[2]
+    assert action("AcquisitionContextSequence", sop_class=secondary_capture) is Action.REMOVE
     assert action("InstitutionName") is Action.REMOVE  # X/Z/D, type 3
     assert action("ProtocolName") is Action.REMOVE  # X/D, not part of these objects
 
@@ -114,7 +134,8 @@ def test_private_curves_overlays_and_the_unknown_are_removed() -> None:
         0x00080000,
         0x12345678,
     ):
-        assert BASIC.action(tag, "LO") is Action.REMOVE
+        assert BASIC.action(tag, "LO", PHOTOGRAPH) is Action.REMOVE
+        assert BASIC.resolved(tag, PHOTOGRAPH)[1] is Action.REMOVE
 
 
 def test_every_kept_text_is_on_the_short_list() -> None:
@@ -129,20 +150,139 @@ def test_every_kept_text_is_on_the_short_list() -> None:
 
 
 def test_a_profile_can_describe_itself() -> None:
-    lines = BASIC.describe()
-    assert len(lines) == len(table())
-    assert ("00100020", "Patient ID", "D", "house") in lines
-    assert ("00280010", "Rows", "K", "image") in lines
+    lines = {line.tag: line for line in BASIC.describe()}
+    assert lines.keys() == table().keys()
+    assert lines["00100020"].actions == ("D",) * 4
+    assert lines["00100020"].source == "house"
+    assert lines["00280010"].source == "image"
+    assert lines["00181000"].actions == ("X", "D", "X", "X")
+    assert lines["00080020"].source == "option"
 
 
-def test_the_shipped_profile_loads() -> None:
-    profile = load(ROOT / "conf" / "profiles" / "basic.toml")
-    assert profile == Profile()
+def test_every_kind_of_object_whose_types_are_not_known_gets_the_strongest_action() -> None:
+    for found in table().values():
+        codes = found.basic.split("/")
+        assert found.resolved("1.2.3") is Action(next(c for c in "DZUXK" if c in codes))
+
+
+@pytest.mark.parametrize("option", [o for o in Option if o is not Option.SAFE_PRIVATE])
+def test_every_option_does_what_its_column_says(option: Option) -> None:
+    profile, seen = Profile(options=frozenset({option})), 0
+    for key, found in table().items():
+        if option not in found.options or "x" in key:
+            continue
+        tag = int(key, 16)
+        vr = dictionary_VR(tag)
+        wanted = found.options[option]
+        versions = {"00080106", "00080107", "0040db06", "0040db07"}
+        if wanted is Action.CLEAN and (vr == "OB" or key in versions):
+            wanted = AS_PRINTED.action(tag, vr, PHOTOGRAPH)
+        assert profile.action(tag, vr, PHOTOGRAPH) is wanted, key
+        seen += 1
+    assert seen > 0
+
+
+@pytest.mark.parametrize("option", list(Option))
+def test_an_option_changes_nothing_that_its_column_does_not_name(option: Option) -> None:
+    profile = Profile(options=frozenset({option}))
+    for key, found in table().items():
+        if option not in found.options and "x" not in key and key != "private":
+            vr = dictionary_VR(int(key, 16)) if found.name else "UN"
+            assert profile.action(int(key, 16), vr, PHOTOGRAPH) is AS_PRINTED.action(
+                int(key, 16), vr, PHOTOGRAPH
+            )
+
+
+def test_where_two_options_speak_the_stricter_one_is_heard() -> None:
+    calibrated = Profile(options=frozenset({Option.DEVICE, Option.MODIFIED_DATES}))
+    assert action("DateOfLastDetectorCalibration", calibrated) is Action.CLEAN
+
+
+def test_curves_and_overlays_go_even_where_graphics_are_cleaned() -> None:
+    profile = Profile(options=frozenset({Option.GRAPHICS}))
+    assert action("GraphicAnnotationSequence", profile) is Action.CLEAN
+    for tag in (0x60003000, 0x601E4000, 0x50000010, 0x50FE3000):
+        assert profile.resolved(tag, PHOTOGRAPH)[1] is Action.REMOVE
+    assert (
+        BASIC.resolved(0x52009229, PHOTOGRAPH)[1] is Action.KEEP
+    )  # no curve, though its group begins with 5
+
+
+def test_private_attributes_stay_only_where_they_are_known_to_be_safe() -> None:
+    profile = Profile(
+        options=frozenset({Option.SAFE_PRIVATE}), private={Private("CAMERA MAKER", 0x0011, 5): "DS"}
+    )
+    assert profile.safe_private("SIEMENS MR HEADER", 0x0019, 0x0C) == "IS"
+    assert profile.safe_private("CAMERA MAKER", 0x0011, 5) == "DS"
+    assert profile.safe_private("SIEMENS MR HEADER", 0x0019, 0x0B) is None
+    assert profile.safe_private("SOMEBODY ELSE", 0x0019, 0x0C) is None
+    assert BASIC.safe_private("SIEMENS MR HEADER", 0x0019, 0x0C) is None
+
+
+def test_the_table_of_safe_private_attributes_holds_numbers_and_codes_alone() -> None:
+    assert len(known_private()) > 30
+    assert all(
+        p.group & 1 and 0 <= p.element <= 0xFF and vr in PRIVATE_VRS for p, vr in known_private().items()
+    )
+
+
+def test_every_option_has_its_code() -> None:
+    assert CODES.keys() == set(Option)
+    assert len(set(CODES.values())) == len(Option)
+
+
+def test_dates_cannot_stay_and_move() -> None:
+    with pytest.raises(Misconfigured, match="not both"):
+        Profile(options=frozenset({Option.FULL_DATES, Option.MODIFIED_DATES}))
+
+
+def test_the_shipped_profiles_load() -> None:
+    assert load(PROFILES / "basic.toml") == Profile()
+    loaded = {file.stem: load(file) for file in PROFILES.glob("*.toml")}
+    assert loaded.keys() >= {"basic", "strict", "research", "multicentre", "service"}
+    assert all(profile.name == name for name, profile in loaded.items())
+    assert loaded["strict"].options == frozenset()
+
+
+@pytest.mark.parametrize("arguments", [[], ["--profile", "basic"], ["--option", "modified-dates"]])
+def test_the_documentation_shows_what_the_command_prints(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["profile", "show", "--conf", str(ROOT / "conf" / "gateway.toml"), *arguments]) == 0
+    _, header, *printed = capsys.readouterr().out.splitlines()
+    assert header == "tag\tattribute\taction\tsource"
+    page = (ROOT / "docs" / "attributes.md").read_text("utf-8")
+    rows = [
+        line.strip("|").split("|")
+        for line in page.splitlines()
+        if line.startswith(("| (", "| 5", "| 6", "| priv"))
+    ]
+    documented = {row[0].strip(): [cell.strip() for cell in row[1:4]] for row in rows}
+    assert len(printed) == len(documented) == len(table())
+    for line in printed:
+        tag, *cells = line.split("\t")
+        assert [cells[0] or "–", *cells[1:]] == documented[tag]
+
+
+def test_options_on_the_command_line_replace_those_of_the_profile(capsys: pytest.CaptureFixture[str]) -> None:
+    conf = str(ROOT / "conf" / "gateway.toml")
+    assert main(["profile", "show", "--conf", conf, "--option", "device", "--option", "full-dates"]) == 0
+    printed = capsys.readouterr().out
+    assert "(0008,1010)\tStation Name\tK\toption\n" in printed
+    assert "(0008,0020)\tStudy Date\tK\toption\n" in printed
+    assert main(["profile", "show", "--conf", conf, "--option", "devise"]) == 2
+    assert "choose from safe-private" in capsys.readouterr().err
+
+
+def test_a_profile_that_is_not_there_is_named_with_those_that_are() -> None:
+    with pytest.raises(Misconfigured, match="choose from basic, "):
+        find("nobody", PROFILES)
+    assert find("strict", PROFILES) == PROFILES / "strict.toml"
 
 
 def test_an_override_wins(tmp_path: Path) -> None:
     file = tmp_path / "site.toml"
-    file.write_text('dates = "remove"\n[override]\n"(0018,1030)" = "K"\n"(0008,0070)" = "X"\n')
+    file.write_text('options = []\n[override]\n"(0018,1030)" = "K"\n"(0008,0070)" = "X"\n')
     profile = load(file)
     assert profile.name == "site"
     assert action("ProtocolName", profile) is Action.KEEP
@@ -153,13 +293,19 @@ def test_an_override_wins(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ('datse = "shift"', "unknown key"),
-        ('dates = "keep"', "dates must be"),
+        ('option = ["uids"]', "unknown key"),
+        ('options = "uids"', "must be a list"),
+        ('options = ["dates"]', "no option"),
+        ('options = ["full-dates", "modified-dates"]', "not both"),
+        ("issuer = 3", "must be text"),
+        ('[private]\n"(0011,xx05)" = "DS"', "write private"),
+        ('[private]\n"(0010,xx05) MAKER" = "DS"', "write private"),
+        ('[private]\n"(0011,xx05) MAKER" = "LO"', "must be one of"),
         ('[override]\n"0018,1030" = "K"', "write tags"),
         ('[override]\n"(0018,1030)" = "Q"', "must be one of"),
         ('[override]\n"(0018,1030)" = 1', "must be one of"),
         ('[override]\n"(0009,1030)" = "K"', "can only be removed"),
-        ('[override]\n"(0018,1030)" = "C"', "moves dates"),
+        ('[override]\n"(0028,0010)" = "C"', "moves dates"),
         ('[override]\n"(0018,1030)" = "U"', "replaces UIDs"),
         ("override = 3", "must be a table"),
         ("not toml", "cannot be read"),
