@@ -29,8 +29,9 @@ from gateway.identities import (
     text_of,
     well_known,
 )
+from gateway.objects import storage_classes
 from gateway.part10 import quiet
-from gateway.profiles import SOP_CLASSES, Action, Profile
+from gateway.profiles import Action, Profile
 from gateway.pseudonym import Pseudonyms, keep_time, shift_date, shift_datetime
 
 IMPLEMENTATION_CLASS_UID = "2.25.307838426846208512541870342586012574823"
@@ -102,13 +103,14 @@ def scrub(original: Dataset, profile: Profile, pseudonyms: Pseudonyms) -> Datase
     Raises
     ------
     Refused
-        ``sop-class``: the profile is not resolved for this kind of object.
+        ``sop-class``: the standard does not know this kind of object. Which kinds may come this far is decided
+        before; attributes whose type in a kind is not known here are treated by the strongest action.
     Held
         ``unreadable``: no transfer syntax, no instance, series or study UID, or sequences deeper than 64 levels.
     """
     sop_class = text_of(original, 0x00080016)
-    if sop_class not in SOP_CLASSES:
-        raise Refused("sop-class", "this kind of object is not treated here")
+    if sop_class not in storage_classes().values():
+        raise Refused("sop-class", "this kind of object is not known to the standard")
     meta = getattr(original, "file_meta", None)
     syntax = "" if meta is None else text_of(meta, 0x00020010)
     if not well_known(syntax):

@@ -17,11 +17,13 @@ from pydicom import Dataset, dcmread
 from pydicom.datadict import dictionary_VR
 from pydicom.uid import (
     UID,
+    CTImageStorage,
     DermoscopicPhotographyImageStorage,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
     SecondaryCaptureImageStorage,
+    VideoPhotographicImageStorage,
     VLPhotographicImageStorage,
 )
 
@@ -32,6 +34,7 @@ from gateway.profiles import Action, Option, Profile
 from gateway.pseudonym import Pseudonyms
 from gateway.scrub import IMPLEMENTATION_CLASS_UID, scrub
 
+StandaloneOverlayStorage = "1.2.840.10008.5.1.4.1.1.8"  # retired
 SITE = Pseudonyms(b"a key for tests, 32 bytes or more")
 BASIC = Profile()
 MOVED = BASIC.options
@@ -275,10 +278,22 @@ def test_other_encodings_are_scrubbed_alike(syntax: str) -> None:
     assert other.SOPInstanceUID == plain.SOPInstanceUID
 
 
-def test_another_kind_of_object_is_refused() -> None:
-    ds = photograph(skin(), sop_class="1.2.840.10008.5.1.4.1.1.2")
+@pytest.mark.parametrize("sop_class", ["1.2.826.0.1.3680043.9.7133.1", "1.2.840.10008.1.1", ""])
+def test_an_object_of_no_kind_the_standard_knows_is_refused(sop_class: str) -> None:
+    original = received(photograph(skin()))
+    original.SOPClassUID = sop_class
     with pytest.raises(Refused, match="sop-class"):
-        scrub(received(ds), BASIC, SITE)
+        scrub(original, BASIC, SITE)
+
+
+@pytest.mark.parametrize(
+    "sop_class", [CTImageStorage, StandaloneOverlayStorage, VideoPhotographicImageStorage]
+)
+def test_other_and_retired_kinds_of_objects_are_not_passed_untouched(sop_class: str) -> None:
+    ds = photograph(skin(), sop_class=sop_class)
+    tokens = canary(ds)
+    file = part10.write(scrub(received(ds), BASIC, SITE))
+    assert [t for t in (*tokens.texts, *tokens.uids) if t.encode() in file] == []
 
 
 def test_an_object_without_an_instance_uid_is_held() -> None:
