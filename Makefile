@@ -70,6 +70,10 @@ $(VENV)/bin/python:
 	@echo "Creating $(VENV) …"
 	@$(PYTHON) -m venv $(VENV)
 
+# Tests start the Triton server that this wheel carries. Its own requirements belong to Python code that is not used
+# here and do not go with the rest, so they are left out. There is none for other systems than Linux on x86-64.
+TRITON := nvidia-pytriton
+
 # opencv-python wants libGL from the system; where that is missing, the headless build's files go on top of it.
 define install
 	@echo "Installing the extra [$(1)] into $(VENV); PyTorch is large, the first time takes minutes …"
@@ -77,6 +81,8 @@ define install
 	@$(BIN)/python -c 'import cv2' 2>/dev/null || { echo "No libGL here: taking OpenCV without it …"; \
 	  $(PIP) install --quiet --force-reinstall --no-deps --constraint constraints.txt opencv-python-headless && \
 	  $(BIN)/python -c 'import cv2'; }
+	@$(if $(filter test check bench,$(1)),$(PIP) install --quiet --no-deps --constraint constraints.txt $(TRITON) \
+	  || echo "No Triton server for this system: tests that ask one are skipped.")
 	@echo "Installed."
 endef
 

@@ -30,6 +30,7 @@ from gateway.spool import Spool
 
 if TYPE_CHECKING:
     from gateway.stages import Treat
+    from inference.contract import Models
 
 MIB = 1 << 20
 
@@ -290,19 +291,36 @@ def build_treatment(conf: Settings) -> "Treat":
     """The treatment of one object, with the models that the settings choose."""
     from gateway import deidentify
     from inference.bundle import BundleError
-    from inference.local import load_models
 
     try:
-        models = load_models(
-            conf.models.bundle,
-            threads=conf.models.threads,
-            device=conf.models.device,
-            compiled=conf.models.compile,
-            words=[conf.pixels.prompt.replace("{disease}", conf.pixels.disease)],
-        )
+        models = _served_models(conf) if conf.models.engine == "triton" else _local_models(conf)
     except BundleError as error:
         raise Misconfigured(str(error)) from error
     return deidentify.build_treatment(conf, models)
+
+
+def _local_models(conf: Settings) -> "Models":
+    from inference.local import load_models
+
+    return load_models(
+        conf.models.bundle,
+        threads=conf.models.threads,
+        device=conf.models.device,
+        compiled=conf.models.compile,
+        words=[conf.pixels.prompt.replace("{disease}", conf.pixels.disease)],
+    )
+
+
+def _served_models(conf: Settings) -> "Models":
+    from inference.triton import Terms, load_models
+
+    terms = Terms(conf.triton.deadline_s, conf.triton.shared_memory, conf.triton.certificate(), _told)
+    return load_models(conf.models.bundle, conf.triton.endpoints, terms, threads=conf.models.threads)
+
+
+def _told(event: str, **fields: object) -> None:
+    """What happens to the servers, in the log: ``"models.away"``, ``"models.back"`` or ``"models.revived"``."""
+    log.get().warning(event, **fields)
 
 
 def _spool(conf: Settings) -> Spool:

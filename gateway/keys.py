@@ -14,7 +14,14 @@ from gateway.objects import storage_classes
 
 PREFIX = "ANOSKIN_"
 T = TypeVar("T")
-WORDS: Mapping[object, str] = {int: "a whole number", float: "a number", str: "text", Path: "a path"}
+PERHAPS_PATH = Path | None
+WORDS: Mapping[object, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    Path: "a path",
+    PERHAPS_PATH: "a path, or nothing",
+}
 
 
 def key(
@@ -140,24 +147,24 @@ def checked(spec: "Field[Any]", value: Any, where: str, folder: Path) -> object:
     """
     if spec.type is float and type(value) is int:
         value = float(value)
+    if spec.type == PERHAPS_PATH and value in (None, ""):
+        return None
     if not _fits(spec, value):
         raise Misconfigured(f"{where} takes {takes(spec)}.")
-    if spec.type is Path:
+    if spec.type in (Path, PERHAPS_PATH):
         return (folder / Path(value).expanduser()).resolve()
     return tuple(value) if isinstance(value, list) else value
 
 
 def _fits(spec: "Field[Any]", value: Any) -> bool:
-    if spec.type is Path:
+    if spec.type in (Path, PERHAPS_PATH):
         return isinstance(value, str | Path) and bool(str(value))
     if get_origin(spec.type) is tuple:
         may_be_empty = spec.metadata["kind"] == "objects"
         choices = storage_classes() if may_be_empty else get_args(get_args(spec.type)[0])
-        return (
-            isinstance(value, list | tuple)
-            and (may_be_empty or bool(value))
-            and all(part in choices for part in value)
-        )
+        # No choices: any text will do.
+        right = choices.__contains__ if choices else lambda part: type(part) is str and bool(part)
+        return isinstance(value, list | tuple) and (may_be_empty or bool(value)) and all(map(right, value))
     if get_origin(spec.type) is Literal:
         return type(value) is str and value in get_args(spec.type)
     if type(value) is not spec.type:  # and not isinstance: a bool is no number here
@@ -180,7 +187,8 @@ def takes(spec: "Field[Any]") -> str:
     if get_origin(spec.type) is tuple:
         if spec.metadata["kind"] == "objects":
             return "a list of storage SOP classes, by their keywords in PS3.6"
-        return "a list of " + ", ".join(f'"{choice}"' for choice in get_args(get_args(spec.type)[0]))
+        choices = ", ".join(f'"{choice}"' for choice in get_args(get_args(spec.type)[0]))
+        return f"a list of {choices or 'texts'}"
     if spec.type is bool or spec.metadata["kind"] == "ae":
         return "true or false" if spec.type is bool else "an AE title of 1 to 16 characters"
     low, high = spec.metadata["within"]
@@ -206,4 +214,4 @@ def _shown(default: object) -> str:
         return f"`{str(default).lower()}`"
     if isinstance(default, tuple):
         return "`" + ", ".join(default) + "`" if default else "–"
-    return f"`{default}`" if str(default) else "–"
+    return "–" if default is None or str(default) == "" else f"`{default}`"

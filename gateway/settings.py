@@ -212,7 +212,9 @@ class Models:
     """Which models look and paint, and where they run."""
 
     bundle: Path = key("Folder of the model bundle.", Path("../bundles/nano"))
-    engine: Literal["local"] = key("Where the models run: in this process.", "local")
+    engine: Literal["local", "triton"] = key(
+        "Where segmenter and inpainter run: in this process, or on the servers of [triton].", "local"
+    )
     threads: int = key("Threads of one model call; 0: as many as there are cores.", 0, within=(0, math.inf))
     device: str = key(
         "Where they are computed: auto (a GPU where there is one), cpu, cuda or cuda:1.", "auto"
@@ -220,6 +222,33 @@ class Models:
     compile: bool = key("Compile the inpainter at the start; on a GPU it then runs in CUDA graphs.", False)
     in_flight: int = key("Arrivals treated at the same time.", 1, within=(1, math.inf))
     allow_demonstration_models: bool = key("Let a demonstration bundle treat photographs.", False)
+
+
+@dataclass(frozen=True, slots=True)
+class Triton:
+    """The servers of ``engine = "triton"``; they serve the bundle that ``[models] bundle`` names."""
+
+    endpoints: tuple[str, ...] = key("host:port of each server's gRPC service.", ("127.0.0.1:8001",))
+    deadline_s: float = key("Longest wait for one answer, in seconds.", 60.0, within=(1, math.inf))
+    shared_memory: bool = key("Hand pictures to servers on this machine through shared memory.", True)
+    tls_ca: Path | None = key(
+        "PEM file of the authority that signed the servers' certificates; empty: no TLS.", None
+    )
+
+    def certificate(self) -> bytes | None:
+        """The authority's certificate; ``None`` without TLS.
+
+        Raises
+        ------
+        Misconfigured
+            Its file cannot be read.
+        """
+        try:
+            return None if self.tls_ca is None else self.tls_ca.read_bytes()
+        except OSError as error:
+            raise Misconfigured(
+                f"[triton] tls_ca: {self.tls_ca} cannot be read ({error.strerror})."
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +282,7 @@ class Settings:
     objects: Objects = field(default_factory=Objects)
     pixels: Pixels = field(default_factory=Pixels)
     models: Models = field(default_factory=Models)
+    triton: Triton = field(default_factory=Triton)
     retention: Retention = field(default_factory=Retention)
     log: Log = field(default_factory=Log)
 

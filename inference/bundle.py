@@ -40,6 +40,7 @@
 """
 
 import hashlib
+import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -202,8 +203,8 @@ def _faults(bundle: Bundle) -> Iterator[str]:
         yield "[prompts] template needs {disease} where the name of the disease belongs"
 
 
-def verify(bundle: Bundle) -> None:
-    """Compare every file with its digest.
+def verify(bundle: Bundle, only: str = "") -> None:
+    """Compare every file with its digest; with ``only`` (``"faces"``) those of that part alone.
 
     Raises
     ------
@@ -211,7 +212,10 @@ def verify(bundle: Bundle) -> None:
         A file is missing, was changed, or is not listed, or a part has none; or the face limits are not set.
     """
     present = {path.relative_to(bundle.folder).as_posix() for path in weight_files(bundle.folder)}
-    for name in sorted(present | set(bundle.files)):
+    asked = present | set(bundle.files)
+    if only:
+        asked = {name for name in asked if name.startswith(f"{getattr(bundle, only)['folder']}/")}
+    for name in sorted(asked):
         if name not in bundle.files:
             raise BundleError(
                 f"{bundle.folder}: {name} is not listed in {MANIFEST}; a bundle holds only listed files."
@@ -234,6 +238,13 @@ def verify(bundle: Bundle) -> None:
             raise BundleError(
                 f"{bundle.folder}: the {part} is not there yet; import it, see gateway-models --help."
             )
+
+
+def part_digest(bundle: Bundle, part: str) -> str:
+    """SHA-256, hexadecimal, of what a part (``"segmenter"``) does: its files' digests and its table of the manifest."""
+    table = getattr(bundle, part)
+    files = {name: value for name, value in bundle.files.items() if name.startswith(f"{table['folder']}/")}
+    return hashlib.sha256(json.dumps([dict(table), files], sort_keys=True).encode()).hexdigest()
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it did what it says, 1 when a bundle is not whole, 2 for a wrong call."""
     parser = argparse.ArgumentParser(
         prog="gateway-models",
-        description="Model bundles: put together, look after, train; and what is learnt from.",
+        description="Model bundles: put together, look after, serve, train; and what is learnt from.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     listing = commands.add_parser("list", help="show the bundles under a folder")
@@ -49,12 +49,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     ):
         commands.add_parser(name, help=text).add_argument("folder", type=Path, help="folder of the bundle")
     _add_assembling(commands)
+    _add_triton(commands)
     for name, text, parts in (("train", "train a part", TRAININGS), ("data", "what is learnt from", DATA)):
         command = commands.add_parser(name, help=f"{text}: {', '.join(parts)}")
         command.add_argument("part", choices=parts, help="; ".join(f"{k}: {v}" for k, v in parts.items()))
         command.add_argument("rest", nargs=argparse.REMAINDER, help="its options; --help shows them")
     given = parser.parse_args(argv)
     try:
+        if given.command in SERVING:
+            return SERVING[given.command](given)
         if given.command in {"train", "data"}:
             return _learning(given.command, given.part, given.rest)
         if given.command == "list":
@@ -141,6 +144,50 @@ def _whole(given: argparse.Namespace) -> Bundle:
     if given.command == "fetch":
         return assemble.fetch(given.where, given.sha256, given.folder)
     return seal(given.folder) if given.command == "seal" else read_bundle(given.folder)
+
+
+def _add_triton(commands: Any) -> None:
+    """The commands that serve a bundle."""
+    repository = Path("model_repository")
+    export = commands.add_parser("export", help="put a bundle's parts into a model repository of Triton")
+    export.add_argument("folder", type=Path, help="folder of the bundle")
+    export.add_argument("--out", type=Path, default=repository, metavar="DIR", help="default: %(default)s")
+    export.add_argument(
+        "--templates",
+        type=Path,
+        default=repository,
+        metavar="DIR",
+        help="where DIR gets its config.pbtxt and model.py from, if it has none; default: %(default)s",
+    )
+    triton = commands.add_parser("triton", help="run a Triton server on this machine, for trying and testing")
+    triton.add_argument(
+        "--repository", type=Path, default=repository, metavar="DIR", help="default: %(default)s"
+    )
+    for name, port in (("grpc", 8001), ("http", 8000), ("metrics", 8002)):
+        triton.add_argument(
+            f"--{name}-port", type=int, default=port, metavar="PORT", help="default: %(default)s"
+        )
+
+
+def _export(given: argparse.Namespace) -> int:
+    from inference.export import export
+
+    for written in export(given.folder, given.out, given.templates):
+        print(written)
+    return 0
+
+
+def _triton(given: argparse.Namespace) -> int:
+    from inference.tritonserver import Ports, Server, ServerError, serve
+
+    try:
+        return serve(Server(given.repository, Ports(given.grpc_port, given.http_port, given.metrics_port)))
+    except ServerError as error:
+        print(f"gateway-models: {error}", file=sys.stderr)
+        return 1
+
+
+SERVING = {"export": _export, "triton": _triton}
 
 
 def _list(folder: Path) -> int:

@@ -1,11 +1,16 @@
 """The models of a bundle in this process."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from inference.bundle import BundleError, read_bundle, verify
+from inference.bundle import Bundle, BundleError, read_bundle, verify
 from inference.choose import Choosy
-from inference.contract import Models
+from inference.contract import FaceAnalyser, Inpainter, Models, Segmenter
+
+if TYPE_CHECKING:
+    from inference.inpaint.inpainter import DiffusionInpainter
 
 
 def load_models(
@@ -32,53 +37,96 @@ def load_models(
     """
     bundle = read_bundle(folder)
     verify(bundle)
-    for part, kind in (
-        (bundle.segmenter, "pointrend"),
-        (bundle.inpainter, "diffusers"),
-        (bundle.faces, "insightface"),
-    ):
-        if part.get("kind") != kind:
-            raise BundleError(
-                f"{folder}: a part of kind {part.get('kind')!r} cannot be loaded; {kind!r} is needed."
-            )
-    try:
-        import torch
+    faces = load_faces(bundle, threads)
+    segmenter = load_segmenter(bundle, threads=threads, device=device)
+    inpainter = load_inpainter(bundle, threads=threads, device=device, compiled=compiled)
+    with _usable(bundle):
+        inpainter.read([*bundle.wordings(), *words])
+    return assembled(bundle, segmenter, inpainter, faces)
 
-        from inference.execution import ExecutionError, execution
-        from inference.faces.analyser import InsightFaceAnalyser
-        from inference.inpaint.inpainter import DiffusionInpainter
-        from inference.pointrend.config import ConfigError
-        from inference.pointrend.segmenter import PointRendSegmenter
-        from inference.pointrend.weights import WeightsError
-    except ImportError as error:
-        raise BundleError(
-            f"Models cannot run in this process: {error.name} is not installed; install anoskin-gateway[local]."
-        ) from error
-    if threads:
-        torch.set_num_threads(threads)
-    try:
-        run = execution(device, compiled=compiled)
-        segmenter = PointRendSegmenter(
-            folder / bundle.segmenter["folder"], bundle.classes, bundle.size_px, run.device
-        )
-        painter = DiffusionInpainter(folder / bundle.inpainter["folder"], **bundle.sampling, execution=run)
-        painter.read([*bundle.wordings(), *words])
-    except (ConfigError, WeightsError, ExecutionError, ValueError) as error:
-        raise BundleError(f"{folder} cannot be used here: {error}") from error
-    faces = InsightFaceAnalyser(
-        folder / bundle.faces["folder"], threads=threads, threshold=float(bundle.faces["threshold"])
-    )
+
+def assembled(bundle: Bundle, segmenter: Segmenter, painter: Inpainter, faces: FaceAnalyser) -> Models:
+    """The three models with what their bundle says about using them."""
     candidates = int(bundle.inpainter.get("candidates", 1))
+    features = tuple(bundle.segmenter["features"])
+    inpainter = Choosy(painter, candidates, segmenter, faces, features) if candidates > 1 else painter
     return Models(
         name=bundle.title,
         demonstration=bundle.demonstration,
         segmenter=segmenter,
-        inpainter=painter
-        if candidates == 1
-        else Choosy(painter, candidates, segmenter, faces, tuple(bundle.segmenter["features"])),
+        inpainter=inpainter,
         faces=faces,
         roles=bundle.roles,
-        features=tuple(bundle.segmenter["features"]),
+        features=features,
         similarity_limit=float(bundle.faces["similarity_limit"]),
         prompts=bundle.prompts,
     )
+
+
+def load_segmenter(bundle: Bundle, *, threads: int = 0, device: str = "auto") -> Segmenter:
+    """The segmenter of a verified bundle; parameters and errors as for :func:`load_models`."""
+    folder = _folder(bundle, "segmenter", "pointrend")
+    with _usable(bundle):
+        import torch
+
+        from inference.execution import execution
+        from inference.pointrend.segmenter import PointRendSegmenter
+
+        if threads:
+            torch.set_num_threads(threads)
+        return PointRendSegmenter(folder, bundle.classes, bundle.size_px, execution(device).device)
+
+
+def load_inpainter(
+    bundle: Bundle, *, threads: int = 0, device: str = "auto", compiled: bool = False, **sampling: Any
+) -> "DiffusionInpainter":
+    """The inpainter of a verified bundle; parameters and errors as for :func:`load_models`.
+
+    ``sampling`` replaces what :attr:`inference.bundle.Bundle.sampling` says.
+    """
+    folder = _folder(bundle, "inpainter", "diffusers")
+    with _usable(bundle):
+        import torch
+
+        from inference.execution import execution
+        from inference.inpaint.inpainter import DiffusionInpainter
+
+        if threads:
+            torch.set_num_threads(threads)
+        run = execution(device, compiled=compiled)
+        return DiffusionInpainter(folder, **{**bundle.sampling, **sampling}, execution=run)
+
+
+def load_faces(bundle: Bundle, threads: int = 0) -> FaceAnalyser:
+    """The face analyser of a verified bundle, on the CPU of this process; errors as for :func:`load_models`."""
+    folder = _folder(bundle, "faces", "insightface")
+    try:
+        from inference.faces.analyser import InsightFaceAnalyser
+    except ImportError as error:
+        raise BundleError(
+            f"Faces cannot be searched: {error.name} is not installed; install anoskin-gateway[treat]."
+        ) from error
+    return InsightFaceAnalyser(folder, threads=threads, threshold=float(bundle.faces["threshold"]))
+
+
+def _folder(bundle: Bundle, part: str, kind: str) -> Path:
+    """Where a part lies, which has to be of this kind."""
+    table = getattr(bundle, part)
+    if table.get("kind") != kind:
+        raise BundleError(
+            f"{bundle.folder}: a part of kind {table.get('kind')!r} cannot be loaded; {kind!r} is needed."
+        )
+    return bundle.folder / str(table["folder"])
+
+
+@contextmanager
+def _usable(bundle: Bundle) -> Iterator[None]:
+    """What keeps a part from being loaded, as one sentence."""
+    try:
+        yield
+    except ImportError as error:
+        raise BundleError(
+            f"Models cannot run in this process: {error.name} is not installed; install anoskin-gateway[local]."
+        ) from error
+    except (RuntimeError, ValueError) as error:
+        raise BundleError(f"{bundle.folder} cannot be used here: {error}") from error

@@ -13,6 +13,8 @@ import structlog
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))  # for the modules tests share: photographs, system.peers
 
+from served import repository, triton  # noqa: E402, F401 - fixtures for all tests
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

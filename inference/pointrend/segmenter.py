@@ -70,7 +70,7 @@ class PointRendSegmenter:
         Raises
         ------
         ValueError
-            Another shape or type.
+            Another shape or type, or no picture at all.
         """
         if (
             images.dtype != np.uint8
@@ -80,6 +80,11 @@ class PointRendSegmenter:
             raise ValueError(
                 f"images must be uint8 (N, {self._size_px}, {self._size_px}, 3), not {images.shape}"
             )
+        # On a CPU each picture alone: sums differ with the size of a batch, and with them where the model looks closer.
+        step = 1 if self._device == "cpu" else max(len(images), 1)
+        return np.concatenate([self._batch(images[i : i + step]) for i in range(0, len(images), step)])
+
+    def _batch(self, images: Image) -> Floats:
         with torch.inference_mode():
             rgb = torch.from_numpy(np.ascontiguousarray(images)).to(self._device).permute(0, 3, 1, 2)
             pixels = (rgb if self._model.config.rgb else rgb.flip(1)).float()

@@ -33,9 +33,8 @@ def test_the_shipped_file_says_what_the_defaults_are() -> None:
                 assert spec.name not in given
             elif section.name != "peers":
                 shipped = tuple(given[spec.name]) if isinstance(given[spec.name], list) else given[spec.name]
-                assert shipped == (str(spec.default) if isinstance(spec.default, Path) else spec.default), (
-                    spec.name
-                )
+                default = "" if spec.default is None else spec.default
+                assert shipped == (str(default) if isinstance(default, Path) else default), spec.name
         assert given.keys() <= {spec.name for spec in fields(kind)}  # type: ignore[arg-type]
 
 
