@@ -26,6 +26,8 @@ class Execution:
         In PyTorch's words.
     dtype
         Of weights and activations; the sampler itself works in float32.
+    channels_last
+        Convolutions' weights and pictures lie as tensor cores (and CPUs) read them fastest.
     fused_projections
         Query, key and value come from one matrix product.
     compile
@@ -38,9 +40,15 @@ class Execution:
 
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
+    channels_last: bool = True
     fused_projections: bool = False
     compile: str = ""
     batches: tuple[int, ...] = (1,)
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """How pictures lie in memory."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def parts(self, count: int) -> list[tuple[int, int]]:
         """Begin and end of each batch of ``count`` pictures."""

@@ -37,7 +37,7 @@ class Denoiser:
 
     def __init__(self, unet: Any, execution: Execution, reuse: int = 1) -> None:
         self.unet = unet.requires_grad_(False).eval()
-        self.unet.to(execution.device, execution.dtype, memory_format=torch.channels_last)
+        self.unet.to(execution.device, execution.dtype, memory_format=execution.layout)
         if execution.fused_projections:
             self.unet.fuse_qkv_projections()
         self._execution = execution

@@ -41,8 +41,8 @@ class DiffusionInpainter:
 
     Parameters
     ----------
-    folder
-        As ``StableDiffusionInpaintPipeline.save_pretrained`` writes it.
+    source
+        A folder as ``StableDiffusionInpaintPipeline.save_pretrained`` writes it, or such a pipeline to take over.
     steps
         Denoising steps.
     guidance
@@ -64,7 +64,7 @@ class DiffusionInpainter:
 
     def __init__(  # noqa: PLR0913 - what a bundle and a machine say about sampling
         self,
-        folder: Path,
+        source: Path | StableDiffusionInpaintPipeline,
         *,
         steps: int = 20,
         guidance: float = 1.0,
@@ -72,11 +72,11 @@ class DiffusionInpainter:
         reuse: int = 1,
         execution: Execution | None = None,
     ) -> None:
-        pipeline = load_pipeline(folder)
+        pipeline = load_pipeline(source) if isinstance(source, Path) else source
         run = execution or Execution()
         for part in (pipeline.vae, pipeline.text_encoder):
             part.requires_grad_(False).eval().to(run.device, run.dtype)
-        pipeline.vae.to(memory_format=torch.channels_last)
+        pipeline.vae.to(memory_format=run.layout)
         self._run = run
         self._vae = pipeline.vae
         self._decode = compiled(self._vae.decode, run) if run.compile else self._vae.decode
@@ -118,7 +118,7 @@ class DiffusionInpainter:
         blanked = np.where(hide[..., None], np.uint8(127), images)[rows]
         picture = torch.from_numpy(blanked).to(run.device).permute(0, 3, 1, 2).float() / 127.5 - 1
         mask = torch.from_numpy(np.ascontiguousarray(hide[rows])).to(run.device).float()[:, None]
-        seen = (picture * (mask < 0.5)).to(run.dtype, memory_format=torch.channels_last)
+        seen = (picture * (mask < 0.5)).to(run.dtype, memory_format=run.layout)
         latents_seen = self._vae.encode(seen).latent_dist.mode() * self._vae.config.scaling_factor
         small = functional.interpolate(mask, size=latents_seen.shape[-2:])
         known = torch.cat([small.to(run.dtype), latents_seen], 1)
@@ -139,14 +139,14 @@ class DiffusionInpainter:
         for step, time in enumerate(scheduler.timesteps):
             asked = scheduler.scale_model_input(latents, time)
             asked = torch.cat([asked.to(run.dtype).repeat(len(known) // len(rows), 1, 1, 1), known], 1)
-            asked = asked.contiguous(memory_format=torch.channels_last)
+            asked = asked.contiguous(memory_format=run.layout)
             noise = noise_at(step, asked, time.to(run.device).expand(len(known)), states).float()
             if self._guidance > 1:
                 without, with_text = noise.chunk(2)
                 noise = without + self._guidance * (with_text - without)
             latents = scheduler.step(noise, time, latents, return_dict=False)[0]
         # 5. Back to pixels.
-        ready = (latents / self._vae.config.scaling_factor).to(run.dtype, memory_format=torch.channels_last)
+        ready = (latents / self._vae.config.scaling_factor).to(run.dtype, memory_format=run.layout)
         painted = self._decode(ready, return_dict=False)[0][:count].float()
         if not torch.isfinite(painted).all():
             raise FloatingPointError("the inpainter gave values that are no numbers")
