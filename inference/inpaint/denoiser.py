@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from inference.execution import Execution, ExecutionError
 
 TOLERANCE = 0.05
-"""Largest deviation of the compiled UNet from the plain one, relative to the spread of its answer."""
+"""Largest deviation of a compiled model from the plain one, relative to the spread of its answer."""
 
 
 class Denoiser:
@@ -28,11 +28,6 @@ class Denoiser:
         How it is computed.
     reuse
         The deep layers are computed at steps 0, ``reuse``, 2 ``reuse`` …; 1: at every step.
-
-    Raises
-    ------
-    ExecutionError
-        The compiled UNet answers differently from the plain one, or cannot be compiled.
     """
 
     def __init__(self, unet: Any, execution: Execution, reuse: int = 1) -> None:
@@ -40,29 +35,27 @@ class Denoiser:
         self.unet.to(execution.device, execution.dtype, memory_format=execution.layout)
         if execution.fused_projections:
             self.unet.fuse_qkv_projections()
-        self._execution = execution
         self._reuse = reuse
-        self._whole: Callable[..., tuple[Tensor, Tensor]] = self._compute_whole
-        self._outer: Callable[..., Tensor] = self._compute_outer
+        self._whole: Callable[..., tuple[Tensor, ...]] = self._compute_whole
+        self._outer: Callable[..., tuple[Tensor, ...]] = self._compute_outer
         if execution.compile:
-            self._whole = compiled(self._compute_whole, execution)
-            self._outer = compiled(self._compute_outer, execution)
-            self._prove()
+            self._whole = proven(self._compute_whole, execution)
+            self._outer = proven(self._compute_outer, execution)
 
     def steps(self) -> Callable[[int, Tensor, Tensor, Tensor], Tensor]:
         """A function (step, latents (N, 9, h, w), time (N,), states (N, T, D)) → noise (N, 4, h, w), for one run.
 
-        It is called for steps 0, 1, 2 … in order and remembers the deep features between them.
+        It is called for steps 0, 1, 2 … in order and remembers the deep features between them. It raises
+        ``ExecutionError`` where a compiled UNet fails, or answers differently from the plain one.
         """
         deep: list[Tensor] = []
 
         def noise(step: int, latents: Tensor, time: Tensor, states: Tensor) -> Tensor:
             if step % self._reuse == 0 or not deep:
-                answer, features = self._whole(latents, time, states)
-                # CUDA graphs write every answer to the same place.
-                deep[:] = [features.clone()] if self._reuse > 1 else [features]
-                return answer.clone()
-            return self._outer(latents, time, states, deep[0]).clone()
+                answer, *deep[:] = self._whole(latents, time, states)
+            else:
+                (answer,) = self._outer(latents, time, states, *deep)
+            return answer
 
         return noise
 
@@ -70,7 +63,7 @@ class Denoiser:
         embedded: Tensor = self.unet.time_embedding(self.unet.time_proj(time).to(latents.dtype))
         return embedded
 
-    def _compute_whole(self, latents: Tensor, time: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+    def _compute_whole(self, latents: Tensor, time: Tensor, states: Tensor) -> tuple[Tensor, ...]:
         """Noise, and the features that enter the outermost up block."""
         told = self._time(latents, time)
         x = self.unet.conv_in(latents)
@@ -86,7 +79,9 @@ class Denoiser:
             skips = skips[:-taken]
         return self._finish(x, skips, told, states), x
 
-    def _compute_outer(self, latents: Tensor, time: Tensor, states: Tensor, deep: Tensor) -> Tensor:
+    def _compute_outer(
+        self, latents: Tensor, time: Tensor, states: Tensor, deep: Tensor
+    ) -> tuple[Tensor, ...]:
         """Noise from the outermost blocks and the deep features of an earlier step."""
         told = self._time(latents, time)
         x = self.unet.conv_in(latents)
@@ -98,7 +93,7 @@ class Denoiser:
             if attention is not None:
                 x = attention(x, encoder_hidden_states=states, return_dict=False)[0]
             skips.append(x)
-        return self._finish(deep, tuple(skips), told, states)
+        return (self._finish(deep, tuple(skips), told, states),)
 
     def _finish(self, x: Tensor, skips: tuple[Tensor, ...], told: Tensor, states: Tensor) -> Tensor:
         block = self.unet.up_blocks[-1]
@@ -106,30 +101,45 @@ class Denoiser:
         noise: Tensor = self.unet.conv_out(self.unet.conv_act(self.unet.conv_norm_out(x)))
         return noise
 
-    @torch.inference_mode()
-    def _prove(self) -> None:
-        """Compile for the smallest batch, and compare the answer with the plain one's."""
-        config, run = self.unet.config, self._execution
-        draw = torch.Generator().manual_seed(0)
-        side, count = int(config.sample_size), run.batches[0]
-        latents = torch.randn(count, 9, side, side, generator=draw).to(run.device, run.dtype)
-        states = torch.randn(count, 8, config.cross_attention_dim, generator=draw).to(run.device, run.dtype)
-        time = torch.full((count,), 500, device=run.device)
+
+def proven(
+    function: Callable[..., tuple[Tensor, ...]], execution: Execution
+) -> Callable[..., tuple[Tensor, ...]]:
+    """``function`` compiled, one version a shape, each compared with the plain one when it is first used.
+
+    The compiled function raises :class:`ExecutionError` where it cannot be compiled or answers differently.
+    """
+    fast = compiled(function, execution)
+    known: set[tuple[torch.Size, ...]] = set()
+
+    def call(*given: Tensor) -> tuple[Tensor, ...]:
+        shapes = tuple(one.shape for one in given)
         try:
-            fast = self._whole(latents, time, states)[0].float()
-        except Exception as error:  # compilers fail in many ways, all mean the same here
+            # CUDA graphs write every answer to the same place.
+            answers = tuple(one.clone() for one in fast(*given))
+        except Exception as error:
+            if shapes in known:
+                raise
+            # Compilers fail in many ways, all mean the same here.
             raise ExecutionError(
-                "The UNet cannot be compiled on this machine; set [models] compile = false."
+                "The models cannot be compiled on this machine; set [models] compile = false."
             ) from error
-        plain = self._compute_whole(latents, time, states)[0].float()
-        if not float((fast - plain).abs().max()) <= TOLERANCE * float(plain.std()):
-            raise ExecutionError(
-                "The compiled UNet answers differently from the plain one; set [models] compile = false."
-            )
+        if shapes not in known:
+            for found, plain in zip(answers, function(*given), strict=True):
+                if not float((found - plain).abs().max()) <= TOLERANCE * float(plain.float().std()):
+                    raise ExecutionError(
+                        "A compiled model answers differently from the plain one; set [models] compile = false."
+                    )
+            known.add(shapes)
+        return answers
+
+    return call
 
 
 def compiled(function: Callable[..., Any], execution: Execution) -> Callable[..., Any]:
-    """``function`` as torch.compile makes it, one version a shape."""
+    """``function`` as torch.compile makes it."""
+    # A version for each shape of each model; PyTorch gives up after eight.
+    torch._dynamo.config.recompile_limit = 256
     return torch.compile(function, mode=execution.compile, fullgraph=True, dynamic=False)
 
 

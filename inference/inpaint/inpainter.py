@@ -6,8 +6,8 @@ together and without drawing from the posterior, the sampler works in float32 wh
 encoded once. Shape letters: N batch, S square side, s side of the latents, T tokens, D width of the text's states.
 """
 
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from inference.contract import Image, Mask
 from inference.execution import Execution
-from inference.inpaint.denoiser import Denoiser, compiled
+from inference.inpaint.denoiser import Denoiser, proven
 
 SCHEDULERS: Mapping[str, tuple[Any, Mapping[str, Any]]] = {
     "dpmsolver++": (
@@ -79,7 +79,10 @@ class DiffusionInpainter:
         pipeline.vae.to(memory_format=run.layout)
         self._run = run
         self._vae = pipeline.vae
-        self._decode = compiled(self._vae.decode, run) if run.compile else self._vae.decode
+        self._encode: Callable[..., tuple[Tensor, ...]] = self._to_latents
+        self._decode: Callable[..., tuple[Tensor, ...]] = self._to_pixels
+        if run.compile:
+            self._encode, self._decode = proven(self._to_latents, run), proven(self._to_pixels, run)
         self._denoiser = Denoiser(pipeline.unet, run, reuse)
         self._text_encoder, self._tokenizer = pipeline.text_encoder, pipeline.tokenizer
         self._scheduler = scheduler_of(pipeline.scheduler, scheduler)
@@ -87,7 +90,10 @@ class DiffusionInpainter:
         self._steps = steps
         self._guidance = guidance
         self._states = lru_cache(maxsize=256)(self._encode_text)
-        self._lock = threading.Lock()
+        # CUDA graphs belong to the thread that recorded them, so all is computed in one.
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="inpaint")
+        if run.compile:
+            self._compile()
 
     @property
     def size_px(self) -> int:
@@ -106,12 +112,30 @@ class DiffusionInpainter:
         """
         done = []
         for a, b in self._run.parts(len(images)):
-            with self._lock:  # recorded graphs belong to one call at a time
-                done.append(self._batch(images[a:b], hide[a:b], list(prompts[a:b]), list(seeds[a:b])))
+            part = images[a:b], hide[a:b], prompts[a:b], seeds[a:b]
+            done.append(self._worker.submit(self._batch, *part, self._steps).result())
         return np.concatenate(done)
 
+    def _compile(self) -> None:
+        """Paint once in every batch size, so that no photograph waits for a compiler."""
+        side, steps = self._size_px, min(self._steps, 2)
+        for count in self._run.batches:
+            grey, hide = (
+                np.full((count, side, side, 3), 128, np.uint8),
+                np.ones((count, side, side), np.bool_),
+            )
+            self._worker.submit(self._batch, grey, hide, [""] * count, [0] * count, steps).result()
+
+    def _to_latents(self, seen: Tensor) -> tuple[Tensor, ...]:
+        return (self._vae.encode(seen).latent_dist.mode(),)
+
+    def _to_pixels(self, latents: Tensor) -> tuple[Tensor, ...]:
+        return (self._vae.decode(latents, return_dict=False)[0],)
+
     @torch.inference_mode()
-    def _batch(self, images: Image, hide: Mask, prompts: list[str], seeds: list[int]) -> Image:
+    def _batch(
+        self, images: Image, hide: Mask, prompts: Sequence[str], seeds: Sequence[int], steps: int
+    ) -> Image:
         run, count = self._run, len(images)
         rows = [min(row, count - 1) for row in range(run.padded(count))]
         # 1. What may be seen: the picture, (−1, 1), zero under the mask.
@@ -119,7 +143,7 @@ class DiffusionInpainter:
         picture = torch.from_numpy(blanked).to(run.device).permute(0, 3, 1, 2).float() / 127.5 - 1
         mask = torch.from_numpy(np.ascontiguousarray(hide[rows])).to(run.device).float()[:, None]
         seen = (picture * (mask < 0.5)).to(run.dtype, memory_format=run.layout)
-        latents_seen = self._vae.encode(seen).latent_dist.mode() * self._vae.config.scaling_factor
+        latents_seen = self._encode(seen)[0] * self._vae.config.scaling_factor
         small = functional.interpolate(mask, size=latents_seen.shape[-2:])
         known = torch.cat([small.to(run.dtype), latents_seen], 1)
         # 2. What is asked for.
@@ -132,7 +156,8 @@ class DiffusionInpainter:
         drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(int(seeds[row]))) for row in rows]
         # A scheduler remembers its last steps; each batch has its own.
         scheduler = type(self._scheduler).from_config(self._scheduler.config)
-        scheduler.set_timesteps(self._steps)
+        scheduler.set_timesteps(steps)
+        times = scheduler.timesteps.to(run.device)  # once: every copy to a GPU waits for it
         latents = torch.cat(drawn).to(run.device) * scheduler.init_noise_sigma
         # 4. Step by step to the picture.
         noise_at = self._denoiser.steps()
@@ -140,14 +165,14 @@ class DiffusionInpainter:
             asked = scheduler.scale_model_input(latents, time)
             asked = torch.cat([asked.to(run.dtype).repeat(len(known) // len(rows), 1, 1, 1), known], 1)
             asked = asked.contiguous(memory_format=run.layout)
-            noise = noise_at(step, asked, time.to(run.device).expand(len(known)), states).float()
+            noise = noise_at(step, asked, times[step].repeat(len(known)), states).float()
             if self._guidance > 1:
                 without, with_text = noise.chunk(2)
                 noise = without + self._guidance * (with_text - without)
             latents = scheduler.step(noise, time, latents, return_dict=False)[0]
         # 5. Back to pixels.
         ready = (latents / self._vae.config.scaling_factor).to(run.dtype, memory_format=run.layout)
-        painted = self._decode(ready, return_dict=False)[0][:count].float()
+        painted = self._decode(ready)[0][:count].float()
         if not torch.isfinite(painted).all():
             raise FloatingPointError("the inpainter gave values that are no numbers")
         pixels = ((painted / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)

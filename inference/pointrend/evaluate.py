@@ -205,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and prints the figures."""
     from inference.pointrend.segmenter import PointRendSegmenter
 
-    parser = argparse.ArgumentParser(prog="inference.pointrend.evaluate", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m inference.pointrend.evaluate", description=__doc__)
     parser.add_argument(
         "--bundle", type=Path, required=True, help="folder with config.yaml and model.safetensors"
     )

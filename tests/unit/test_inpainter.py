@@ -150,45 +150,46 @@ def test_deep_layers_are_reused_between_steps_and_never_between_runs(unet, asked
 
 
 def test_a_compiled_model_is_given_full_batches_and_answers_alike(folder, case, monkeypatch):
-    shapes = set()
+    shapes = []
 
     def watched(function, execution):
-        def call(*args, **kwargs):
-            shapes.add(args[0].shape[0])
-            return function(*args, **kwargs)
+        def call(*given):
+            shapes.append(given[0].shape[0])
+            return function(*given)
 
         return call
 
     monkeypatch.setattr("inference.inpaint.denoiser.compiled", watched)
-    monkeypatch.setattr("inference.inpaint.inpainter.compiled", watched)
     images, hide = (np.concatenate([part] * 2)[:3] for part in case)
-    fast = DiffusionInpainter(folder, steps=2, execution=Execution(compile="default", batches=(1, 4)))
+    run = Execution(compile="default", batches=(1, 4))
+    fast = DiffusionInpainter(folder, steps=3, guidance=2.0, reuse=2, execution=run)
+    assert set(shapes) == {1, 2, 4, 8}, "every shape is compiled at the start, guided ones twice as large"
+    shapes.clear()
     painted = fast.inpaint(images, hide, ["a"] * 3, [1, 2, 3])
-    assert shapes == {1, 4}  # one to prove it, four for three pictures
-    assert painted.shape == images.shape
-    plain = DiffusionInpainter(folder, steps=2).inpaint(images, hide, ["a"] * 3, [1, 2, 3])
-    assert np.abs(painted.astype(int) - plain).max() <= 1
+    assert set(shapes) == {4, 8}
+    plain = DiffusionInpainter(folder, steps=3, guidance=2.0, reuse=2)
+    assert np.abs(painted.astype(int) - plain.inpaint(images, hide, ["a"] * 3, [1, 2, 3])).max() <= 1
 
 
-def test_a_compiler_that_changes_the_answer_is_noticed(unet, monkeypatch):
+def test_a_compiler_that_changes_the_answer_is_noticed_at_the_start(folder, monkeypatch):
     def wrong(function, execution):
-        return lambda *args: tuple(2 * part for part in function(*args))
+        return lambda *given: tuple(2 * part for part in function(*given))
 
     monkeypatch.setattr("inference.inpaint.denoiser.compiled", wrong)
     with pytest.raises(ExecutionError, match="answers differently"):
-        Denoiser(unet, Execution(compile="default"))
+        DiffusionInpainter(folder, execution=Execution(compile="default", batches=(1,)))
 
 
-def test_a_compiler_that_fails_is_one_clear_sentence(unet, monkeypatch):
+def test_a_compiler_that_fails_is_one_clear_sentence_at_the_start(folder, monkeypatch):
     def failing(function, execution):
-        def call(*args):
+        def call(*given):
             raise RuntimeError("no C compiler")
 
         return call
 
     monkeypatch.setattr("inference.inpaint.denoiser.compiled", failing)
     with pytest.raises(ExecutionError, match="compile = false"):
-        Denoiser(unet, Execution(compile="default"))
+        DiffusionInpainter(folder, execution=Execution(compile="default", batches=(1,)))
 
 
 def test_switches_follow_the_device():
@@ -204,7 +205,7 @@ def test_a_gpu_gets_bfloat16_fused_projections_and_graphs(monkeypatch):
     run = execution("auto", compiled=True)
     assert (run.device, run.dtype, run.fused_projections) == ("cuda", torch.bfloat16, True)
     assert run.compile == "reduce-overhead"
-    assert [run.padded(count) for count in (1, 3, 9, 32)] == [1, 4, 16, 32]
+    assert [run.padded(count) for count in (1, 3, 9, 16)] == [1, 4, 16, 16]
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "an old GPU")
     with pytest.raises(ExecutionError, match="bfloat16"):
