@@ -252,7 +252,8 @@ def quality(folder, data, run, options):
 
 def through_triton(url, folder, batches, repeats):
     """Images a second through a Triton server's inpainter, one picture a request, as many requests at once."""
-    from inference.triton import Endpoints, Terms, TritonInpainter
+    from inference.endpoints import Endpoints, Terms
+    from inference.triton import TritonInpainter
 
     bundle = read_bundle(folder)
     verify(bundle)
