@@ -16,16 +16,21 @@ from inference.data import DataError
 
 TRAININGS = {
     "segment": "PointRend, which finds faces' features and lesions",
-    "inpaint": "the autoencoder and the UNet that paint new faces",
+    "inpaint": "a given pipeline, on a site's photographs",
+    "preferences": "a given pipeline, on which of two paintings is preferred",
+    "inpaint-base": "the nano bundle's inpainter, from nothing",
     "faces": "the face detector and the recogniser",
 }
 DATA = {
     "split": "choose train, validation and test by patient",
+    "make-pairs": "paintings of every photograph, the best and the worst by a scorer",
     "make-synthetic": "portraits with painted lesions, to try with",
 }
 ENTRIES = {
     "segment": "inference.pointrend.train",
-    "inpaint": "inference.inpaint.command",
+    "inpaint": "inference.inpaint.finetune",
+    "preferences": "inference.inpaint.preferences",
+    "inpaint-base": "inference.inpaint.command",
     "faces": "inference.faces.train",
 }
 """The module whose ``main`` is each training."""

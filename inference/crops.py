@@ -48,6 +48,11 @@ class Crop:
         soft = self._warp(mask.astype(np.uint8) * 255, cv2.BORDER_CONSTANT)
         return np.asarray(cv2.dilate(soft, np.ones((3, 3), np.uint8)) > 0)
 
+    def take_labels(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The crop, uint8 (S, S), of an index map (H, W), each pixel the nearest one's; 0 beyond its border."""
+        area = (self.size_px, self.size_px)
+        return np.asarray(cv2.warpAffine(labels, self.matrix, area, flags=cv2.INTER_NEAREST), np.uint8)
+
     def put(self, crop: Image | Floats, height: int, width: int) -> tuple[NDArray[np.float32], slice, slice]:
         """The crop (S, S, 3) resized back: float32 RGB of the part of the image it covers, and where that is."""
         corners = self.to_image(np.array([[-0.5, -0.5], [self.size_px - 0.5, -0.5], [-0.5, self.size_px - 0.5],

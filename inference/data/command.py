@@ -2,12 +2,14 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.progress import Progress
 
 from inference.contract import Models
-from inference.data import manifest, patients, synthetic
+from inference.data import DataError, manifest, patients, scorer, synthetic
+from inference.data.pairs import NAME
 
 HELD_BACK = "held-back"
 
@@ -23,6 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="gateway-models data", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _split_options(commands.add_parser("split", help="choose train, validation and test by patient"))
+    _pairs_options(
+        commands.add_parser("make-pairs", help="paintings of every photograph, the best and the worst")
+    )
     _synthetic_options(
         commands.add_parser("make-synthetic", help="portraits with painted lesions, to try with")
     )
@@ -49,6 +54,40 @@ def _split(given: argparse.Namespace) -> int:
         mine = [row for row in chosen if row.split == name]
         if mine:
             print(f"{name}: {len({row.patient for row in mine})} patients, {len(mine)} photographs")
+    return 0
+
+
+def _pairs_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", type=Path, help="manifest.csv or its folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder for pairs/ and pairs.csv")
+    parser.add_argument(
+        "--bundle", type=Path, default=Path("bundles/nano"), help="whose models paint and judge"
+    )
+    parser.add_argument(
+        "--pipeline", type=Path, help="diffusers pipeline that paints, instead of the bundle's"
+    )
+    parser.add_argument("--seeds", type=int, default=4, help="paintings of every photograph (default 4)")
+    parser.add_argument("--limit", type=int, default=0, help="only the first so many photographs (0: all)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.set_defaults(run=_pairs)
+
+
+def _pairs(given: argparse.Namespace) -> int:
+    if given.seeds < 2:
+        raise DataError("a pair needs at least two paintings: --seeds 2 or more.")
+    rows = manifest.read(given.data)
+    rows = rows[: given.limit or len(rows)]
+    models = _loader(given.bundle)()
+    if given.pipeline:
+        from inference.inpaint.inpainter import DiffusionInpainter
+
+        models = replace(models, inpainter=DiffusionInpainter(given.pipeline))
+    with Progress() as bar:
+        task = bar.add_task("photographs", total=len(rows))
+        pairs = scorer.make_pairs(
+            rows, models, given.out, seeds=given.seeds, seed=given.seed, tick=lambda: bar.advance(task)
+        )
+    print(f"{len(pairs)} pairs of {len(rows)} photographs: {given.out / NAME}")
     return 0
 
 

@@ -49,22 +49,24 @@ class Adversaries:
     ----------
     model
         The autoencoder; only ``learned`` of its parameters change.
-    highest_rate, steps
-        The learning rate after warming up, and the steps after which it has fallen.
+    rates
+        The learning rates of the painter and of the critics, after warming up.
+    steps
+        The steps after which the rates have fallen.
     """
 
     def __init__(
-        self, model: AutoencoderKL, learned: Sequence[nn.Parameter], highest_rate: float, steps: int
+        self, model: AutoencoderKL, learned: Sequence[nn.Parameter], rates: tuple[float, float], steps: int
     ) -> None:
         self.model = model.to(memory_format=torch.channels_last).requires_grad_(False)
         self.learned = list(learned)
         for parameter in self.learned:
             parameter.requires_grad_(True)
         self.critic = Critic()
-        self._highest_rate, self._steps = highest_rate, steps
+        self._rates, self._steps = rates, steps
         betas = (0.5, 0.99)
-        self.optimiser = torch.optim.AdamW(self.learned, lr=highest_rate, betas=betas, weight_decay=0.0)
-        self.critic_optimiser = torch.optim.AdamW(self.critic.parameters(), lr=highest_rate / 2, betas=betas)
+        self.optimiser = torch.optim.AdamW(self.learned, lr=rates[0], betas=betas, weight_decay=0.0)
+        self.critic_optimiser = torch.optim.AdamW(self.critic.parameters(), lr=rates[1], betas=betas)
         self.average = [p.detach().clone() for p in self.learned]
 
     def load(self, file: Path) -> int:
@@ -105,10 +107,9 @@ class Adversaries:
 
     def update(self, loss: Tensor, step: int) -> None:
         """One step of the painter on ``loss``."""
-        rate = learning_rate(step, self._steps, self._highest_rate)
-        for optimiser, share in ((self.optimiser, 1.0), (self.critic_optimiser, 0.5)):
+        for optimiser, highest in zip((self.optimiser, self.critic_optimiser), self._rates, strict=True):
             for group in optimiser.param_groups:
-                group["lr"] = rate * share
+                group["lr"] = learning_rate(step, self._steps, highest)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.learned, 1.0)

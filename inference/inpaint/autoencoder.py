@@ -30,6 +30,7 @@ class AutoencoderTraining:
     steps: int = 20_000
     batch: int = 4
     learning_rate: float = 4e-4
+    critic_rate: float = 2e-4
     adversarial_from: int = 2_500
     adversarial_weight: float = 0.06
     perceptual_weight: float = 0.5
@@ -109,7 +110,9 @@ def train_autoencoder(
     torch.manual_seed(config.seed)
     model = model or build_autoencoder()
     size_px = int(model.config["sample_size"])
-    pair = Adversaries(model, list(model.parameters()), config.learning_rate, config.steps)
+    pair = Adversaries(
+        model, list(model.parameters()), (config.learning_rate, config.critic_rate), config.steps
+    )
     first = done = pair.load(out / "both.pt")
     meter = Meter("autoencoder", first, config.steps)
     began = saved = time.monotonic()

@@ -21,13 +21,13 @@ STAGES = ("both", "unet", "decoder")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and train; each stage goes on where an earlier run was ended."""
-    parser = argparse.ArgumentParser(prog="gateway-models train inpaint", description=__doc__)
+    parser = argparse.ArgumentParser(prog="gateway-models train inpaint-base", description=__doc__)
     parser.add_argument(
         "--data", type=Path, required=True, help="folder with images/, labels/ and faces.json"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for states and the finished pipeline")
     parser.add_argument(
-        "--config", type=Path, default=Path("conf/training/inpaint.toml"), help="training recipe"
+        "--config", type=Path, default=Path("conf/training/inpaint-base.toml"), help="training recipe"
     )
     parser.add_argument(
         "--stage", choices=STAGES, action="append", help="only this stage (default: all, in order)"

@@ -141,9 +141,36 @@ def draw_sample(portraits: Portraits, index: int, size_px: int, draw: np.random.
     """One sample of portrait ``index``, decided by ``draw`` alone."""
     variants = portraits.images.shape[1]
     variant = int(draw.integers(variants)) if draw.random() < 0.6 else 0
-    image, label = portraits.images[index, variant], portraits.labels[index]
-    lesion = portraits.lesions[index, variant]
-    frame = _frame(size_px, draw)
+    seen = look(
+        portraits.images[index, variant],
+        portraits.labels[index],
+        portraits.lesions[index, variant],
+        size_px,
+        draw,
+    )
+    disease = int(portraits.diseases[index, variant])
+    prompt = prompt_for(disease, int(portraits.tones[index]), draw)
+    return Sample(seen.image, seen.hide, seen.labels >= 2, prompt)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """One look at a face: uint8 RGB (S, S, 3), its labels uint8 (S, S), where lesions are and what to hide (S, S)."""
+
+    image: Image
+    labels: NDArray[np.uint8]
+    lesion: Mask
+    hide: Mask
+
+
+def look(
+    image: Image, label: NDArray[np.uint8], lesion: Mask, size_px: int, draw: np.random.Generator
+) -> View:
+    """A stored crop (P, P) as it may come to the inpainter: frame, colour and margin jittered, lesions kept or not.
+
+    What is hidden is the face, with a margin, without the lesions: in three of ten looks the lesions too.
+    """
+    frame = _frame(image.shape[0], size_px, draw)
     if draw.random() < 0.5:
         mirror = np.array([[-1.0, 0.0, size_px - 1.0], [0.0, 1.0, 0.0]])
         frame = np.concatenate(
@@ -161,23 +188,21 @@ def draw_sample(portraits: Portraits, index: int, size_px: int, draw: np.random.
     keep = cv2.dilate(spots.astype(np.uint8), _disc(int(draw.integers(1, 4)))) > 0
     if draw.random() < 0.3:
         keep[:] = False
-    hide = oval & ~keep
-    disease = int(portraits.diseases[index, variant])
-    return Sample(picture, hide, regions >= 2, prompt_for(disease, int(portraits.tones[index]), draw))
+    return View(picture, np.asarray(regions, np.uint8), np.asarray(spots), np.asarray(oval & ~keep))
 
 
-def _frame(size_px: int, draw: np.random.Generator) -> NDArray[np.float64]:
+def _frame(stored_px: int, size_px: int, draw: np.random.Generator) -> NDArray[np.float64]:
     """Stored crop to sample: most as the gateway frames a face, some a nearer look at a part of it, turned."""
-    middle = np.full(2, STORE_PX / 2)
-    standard = FACE_SIDE_SPANS / STORE_SPANS * STORE_PX
+    middle = np.full(2, stored_px / 2)
+    standard = FACE_SIDE_SPANS / STORE_SPANS * stored_px
     if draw.random() < 0.1:
         side = standard / draw.uniform(1.2, 2.0)
         angle = float(draw.uniform(-180, 180))
-        centre = middle + draw.uniform(-0.2, 0.2, 2) * STORE_PX
+        centre = middle + draw.uniform(-0.2, 0.2, 2) * stored_px
     else:
         side = standard * float(np.exp(draw.uniform(-0.03, 0.16)))
         angle = float(draw.normal(0, 4)) if draw.random() < 0.85 else float(draw.uniform(-20, 20))
-        centre = middle + draw.uniform(-0.03, 0.03, 2) * STORE_PX
+        centre = middle + draw.uniform(-0.03, 0.03, 2) * stored_px
     turn = cv2.getRotationMatrix2D((float(centre[0]), float(centre[1])), angle, size_px / side)
     frame = np.asarray(turn, np.float64)
     frame[:, 2] += size_px / 2 - centre

@@ -31,6 +31,7 @@ class DecoderTraining:
     steps: int = 6_000
     batch: int = 4
     learning_rate: float = 2e-4
+    critic_rate: float = 8e-4
     adversarial_weight: float = 0.1
     perceptual_weight: float = 0.5
     latent_noise: float = 0.1
@@ -145,7 +146,7 @@ def train_decoder(portraits: Portraits, out: Path, config: DecoderTraining, perc
     painted = Painted(**kept)
     model = pipeline.vae
     learned = [*model.decoder.parameters(), *model.post_quant_conv.parameters()]
-    pair = Adversaries(model, learned, config.learning_rate, config.steps)
+    pair = Adversaries(model, learned, (config.learning_rate, config.critic_rate), config.steps)
     first = done = pair.load(out / "decoder.pt")
     meter = Meter("decoder", first, config.steps)
     began = saved = time.monotonic()

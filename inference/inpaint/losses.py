@@ -57,7 +57,8 @@ def pooled(features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     values, present
         (N, D), 0 where the mask is empty; bool (N,).
     """
-    weight = F.adaptive_avg_pool2d(mask.to(features), features.shape[-2:])
+    height, width = features.shape[-2:]
+    weight = F.adaptive_avg_pool2d(mask.to(features), (height, width))
     total = weight.sum((2, 3))
     values = (features * weight).sum((2, 3)) / total.clamp_min(1e-12)
     return values, total[:, 0] > 0

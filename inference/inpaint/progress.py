@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
@@ -26,9 +27,9 @@ def load_state(path: Path) -> dict[str, Any] | None:
     return state
 
 
-def learning_rate(step: int, steps: int, highest: float) -> float:
-    """Warm up over 200 steps, hold, and fall as a half cosine over the last half of the steps."""
-    warm = min(1.0, (step + 1) / 200)
+def learning_rate(step: int, steps: int, highest: float, warm_up: int = 200) -> float:
+    """Warm up over ``warm_up`` steps, hold, and fall as a half cosine over the last half of the steps."""
+    warm = min(1.0, (step + 1) / warm_up)
     late = max(0.0, (step / steps - 0.5) * 2)
     return highest * warm * (0.5 + 0.5 * math.cos(math.pi * min(late, 1.0)))
 
@@ -53,8 +54,8 @@ class Meter:
     def steps(self) -> Iterator[int]:
         """The step numbers, shown as they pass."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, TextColumn("{task.fields[means]}")) as bar:
-            terminal = bar.console.is_terminal
+        terminal = Console().is_terminal
+        with Progress(*columns, TextColumn("{task.fields[means]}"), disable=not terminal) as bar:
             task = bar.add_task(self._title, total=self._last, completed=self._first, means="")
             began = shown = time.monotonic()
             for step in range(self._first, self._last):
