@@ -105,7 +105,7 @@ def text_of(ds: Dataset, tag: int) -> str:
     """The first value of an element as text without padding; empty where it is absent or cannot be read."""
     try:
         raw: DataElement | RawDataElement | None = ds.get_item(tag) if tag in ds else None
-        if isinstance(raw, RawDataElement) and (text := _ascii(raw)) is not None:
+        if isinstance(raw, RawDataElement) and (text := ascii_text(raw)) is not None:
             return text.split("\\", 1)[0].strip(" \0")
         with quiet():
             element = ds.get(BaseTag(tag))
@@ -117,7 +117,7 @@ def text_of(ds: Dataset, tag: int) -> str:
     return "" if value is None or isinstance(value, bytes) else str(value).strip(" \0")
 
 
-def _ascii(raw: RawDataElement) -> str | None:
+def ascii_text(raw: RawDataElement) -> str | None:
     """The text of an element that was not decoded yet, where it is plain ASCII; ``None`` where it is not."""
     vr = raw.VR or (dictionary_VR(raw.tag) if dictionary_has_tag(raw.tag) else "UN")
     value = raw.value
@@ -198,8 +198,8 @@ def _found(ds: Dataset, profile: Profile, sop_class: str, depth: int) -> Iterato
 
 
 def _texts(ds: Dataset, tag: BaseTag, raw: DataElement | RawDataElement) -> list[str]:
-    if isinstance(raw, RawDataElement) and (ascii_text := _ascii(raw)) is not None:
-        return [text for part in ascii_text.split("\\") if (text := part.strip(" \0"))]
+    if isinstance(raw, RawDataElement) and (whole := ascii_text(raw)) is not None:
+        return [text for part in whole.split("\\") if (text := part.strip(" \0"))]
     try:
         value = ds[tag].value
     except Exception:  # noqa: BLE001  unreadable here is unreadable to scrubbing: it does not pass

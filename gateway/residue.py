@@ -36,6 +36,7 @@ from gateway.profiles import Action, Profile
 
 MIN_BYTES = 6
 MIN_SQUEEZED = 6
+FEW = 4000
 
 _METHOD = 0x00120063
 _DATES = frozenset({"DA", "DT"})
@@ -230,9 +231,10 @@ def search(haystack: bytes, forms: Mapping[bytes, str]) -> set[str]:
         word = np.frombuffer(haystack, dtype="<u4", count=count, offset=phase)
         half = np.frombuffer(haystack, dtype="<u2", count=2 * count, offset=phase)[::2]
         places = np.flatnonzero(likely[half])
-        places = places[np.isin(word[places], keys)]
+        if len(places) > FEW:
+            places = places[np.isin(word[places], keys)]
         for place in places.tolist():
-            for offset, form in words[int(word[place])]:
+            for offset, form in words.get(int(word[place]), ()):
                 start = phase + 4 * place - offset
                 if form not in found and haystack[max(start, 0) : start + len(form)] == form:
                     found.add(form)

@@ -23,6 +23,7 @@ from gateway.errors import Held, Refused
 from gateway.identities import (
     Patient,
     ascii_element,
+    ascii_text,
     known_identities,
     scoped_identifier,
     terms,
@@ -53,7 +54,8 @@ _FREE = frozenset({"LO", "SH", "LT", "ST", "UC", "UT"})
 _TEXT = _FREE | {"PN", "AE"}
 _BYTES = frozenset({"OB", "OW", "OV", "OL", "OF", "OD"})
 _SIZES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "UV": 8, "SV": 8, "FL": 4, "FD": 8, "AT": 4}
-_ASCII = frozenset({"UI", "DA", "TM", "DT"})
+_TEXTS = frozenset({"AE", "AS", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UT"})
+_SINGLE = frozenset({"LT", "ST", "UT"})
 _UID = re.compile(r"[0-9.]{1,64}")
 _CODED = re.compile(r"[A-Za-z0-9 _]{0,16}")
 _DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
@@ -208,8 +210,8 @@ class _Scrubbing:
                 return None
             if action is Action.KEEP and self._passes_unread(raw, vr):
                 return raw
-            if vr in _ASCII and raw.value and raw.value.isascii():
-                texts = raw.value.decode("ascii").strip(" \0").split("\\")
+            if vr in _TEXTS and (text := ascii_text(raw)) is not None:
+                texts = [text.rstrip(" \0")] if vr in _SINGLE else text.strip(" \0").split("\\")
                 return self._replaced(tag, vr, texts, action) if any(texts) else self.written(tag, vr, "")
         try:
             element = original[tag]
