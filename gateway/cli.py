@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from gateway.audit import Tampered, Trail
 from gateway.errors import GatewayError, Misconfigured
 from gateway.instance import State
 from gateway.ledger import IllegalTransition, Ledger
+from gateway.pseudonym import is_pseudonym
 from gateway.schema import InstanceId, sqlite_url
 from gateway.settings import Settings
 from gateway.spool import Spool
@@ -102,6 +103,13 @@ def _parser() -> argparse.ArgumentParser:
     offline.add_argument(
         "--jobs", type=_number, default=1, metavar="N", help="processes (default: %(default)s)"
     )
+    add(
+        "lookup", _lookup, "Tell whom a pseudonym stands for; this is noted in the audit trail."
+    ).add_argument(
+        "pseudonym",
+        metavar="PSEUDONYM",
+        help="a Patient ID, accession number, study ID or UID of the archive",
+    )
     profile = add("profile", _profile, "Show what happens to each attribute, one a line, separated by tabs.")
     profile.add_argument("action", choices=["show"], help="for every attribute that has a rule")
     profile.add_argument(
@@ -128,16 +136,21 @@ def _init(options: argparse.Namespace) -> int:
     conf = settings.load(options.conf)
     conf.ledger.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     _spool(conf)
-    key_file = conf.pseudonyms.key_file
-    if key_file.exists():
-        print(f"{key_file} is there already and stays as it is.")
-    else:
-        key_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(secrets.token_bytes(settings.KEY_BYTES))
-        print(f"{key_file} was created; keep a copy of it in a safe place.")
+    _make_key(conf.pseudonyms.key_file)
+    if conf.crosswalk.enabled:
+        _make_key(conf.crosswalk.key_file)
     return 0
+
+
+def _make_key(file: Path) -> None:
+    if file.exists():
+        print(f"{file} is there already and stays as it is.")
+        return
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(secrets.token_bytes(settings.KEY_BYTES))
+    print(f"{file} was created; keep a copy of it in a safe place.")
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -267,6 +280,26 @@ def _deidentify(options: argparse.Namespace) -> int:
     )
     with offline.report(options.report, found) as report:
         return offline.tell(lines, len(found), report, Console(stderr=True))
+
+
+def _lookup(options: argparse.Namespace) -> int:
+    from gateway import deidentify
+
+    if not is_pseudonym(options.pseudonym):  # what is no pseudonym may be a patient's name: it goes nowhere
+        raise Misconfigured("This is no pseudonym: 16 of the characters A-Z and 2-7, or a UID below 2.25.")
+    conf = settings.load(options.conf)
+    crosswalk = deidentify.build_crosswalk(conf)
+    if crosswalk is None:
+        raise Misconfigured("There is no crosswalk here: [crosswalk] enabled is false.")
+    trail, actor, asked = _trail(conf), f"operator:{getpass.getuser()}", {"pseudonym": options.pseudonym}
+    trail.append(actor, "crosswalk.asked", asked)  # first, so that nothing is shown that was not noted
+    found = crosswalk.look_up(options.pseudonym)
+    trail.append(actor, "crosswalk.answered", {**asked, "found": found is not None})
+    if found is None:
+        print("gateway: this pseudonym is not in the crosswalk.", file=sys.stderr)
+        return 1
+    print(json.dumps(asdict(found), ensure_ascii=False))
+    return 0
 
 
 def _profile(options: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from pydicom import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless
 
 from gateway import burnin, frames, mark, part10, release, scrub
+from gateway.crosswalk import Crosswalk, Recorder
 from gateway.errors import Held, Misconfigured, Postponed, Refused
 from gateway.identities import text_of
 from gateway.instance import Cleared, Evidence, PseudonymousUid
@@ -20,6 +21,7 @@ from gateway.profiles import Profile
 from gateway.pseudonym import Pseudonyms
 from gateway.redact import Redacted, Redactor, changed_outside
 from gateway.residue import residue
+from gateway.schema import sqlite_url
 from gateway.settings import Objects, Settings
 from inference.anonymize import MaskOptions
 from inference.contract import Floats, Models
@@ -136,7 +138,7 @@ class Deidentifier:
 
     def _remarks(self, edited: bool) -> tuple[str, ...]:
         models = self._redactor.models
-        said = [f"models {models.name}"] if edited else []
+        said = [named(self._pseudonyms), *([f"models {models.name}"] if edited else [])]
         if edited and models.demonstration:
             said.append("DEMONSTRATION MODELS, not for research use")
         return tuple(said)
@@ -200,7 +202,14 @@ class MetadataOnly:
         clean = scrub.scrub(source, self.profile, self.pseudonyms)
         if "PixelData" in source:
             frames.carry(clean, self.syntaxes)
-        mark.mark(clean, self.profile, pixels_clean=False, features_clean=False, edited=False)
+        mark.mark(
+            clean,
+            self.profile,
+            pixels_clean=False,
+            features_clean=False,
+            edited=False,
+            remarks=[named(self.pseudonyms)],
+        )
         mark.repeat(clean, source)
         file = part10.write(clean)
         evidence = Evidence(
@@ -229,11 +238,14 @@ class ByKind:
         Treats metadata and pixels.
     metadata
         Treats metadata alone.
+    record
+        Notes the originals of what was cleared, before it is told so; ``None`` where nothing is noted.
     """
 
     objects: Objects
     whole: Callable[[Path, Sequence[Path]], Cleared]
     metadata: Callable[[Path], Cleared]
+    record: Callable[[Path], None] | None = None
 
     def __call__(self, original: Path, others: Sequence[Path] = ()) -> Cleared:
         """Treat the object in ``original``; ``others`` are the other originals of its arrival.
@@ -249,8 +261,12 @@ class ByKind:
         if treatment is Treatment.REFUSE:
             raise Refused("sop-class", "this kind of object may not pass; see [objects]")
         if treatment is Treatment.METADATA_ONLY:
-            return self.metadata(original)
-        return self.whole(original, [other for other in others if self._shows_people(other)])
+            cleared = self.metadata(original)
+        else:
+            cleared = self.whole(original, [other for other in others if self._shows_people(other)])
+        if self.record is not None:
+            self.record(original)
+        return cleared
 
     def _treatment(self, original: Path) -> Treatment:
         try:
@@ -264,6 +280,11 @@ class ByKind:
             return self._treatment(other) is Treatment.TREAT
         except (Held, Refused):
             return False
+
+
+def named(pseudonyms: Pseudonyms) -> str:
+    """The remark that says which key made an object's pseudonyms: after a change of key nothing links the two."""
+    return f"pseudonym key {pseudonyms.key_name}"
 
 
 def seed_of(uid: PseudonymousUid) -> int:
@@ -295,7 +316,7 @@ def build_treatment(settings: Settings, models: Models) -> ByKind:
         prompt=models.words(pixels.disease, pixels.prompt),
         syntaxes=metadata.syntaxes,
     )
-    return ByKind(settings.objects, whole, metadata)
+    return ByKind(settings.objects, whole, metadata, _recorder(settings, metadata))
 
 
 def build_metadata_only(settings: Settings) -> ByKind:
@@ -307,7 +328,12 @@ def build_metadata_only(settings: Settings) -> ByKind:
         A file that the settings name cannot be used.
     """
     metadata = _metadata_only(settings)
-    return ByKind(settings.objects, lambda original, _others: metadata(original), metadata)
+    return ByKind(
+        settings.objects,
+        lambda original, _others: metadata(original),
+        metadata,
+        _recorder(settings, metadata),
+    )
 
 
 def _metadata_only(settings: Settings) -> MetadataOnly:
@@ -316,6 +342,25 @@ def _metadata_only(settings: Settings) -> MetadataOnly:
         Pseudonyms(settings.pseudonyms.secret()),
         tuple(UID(SYNTAXES[name]) for name in settings.archive.transfer_syntaxes),
     )
+
+
+def build_crosswalk(settings: Settings) -> Crosswalk | None:
+    """The crosswalk that ``settings`` describe; ``None`` where they want none.
+
+    Raises
+    ------
+    Misconfigured
+        Its key or the library it needs is missing.
+    """
+    if not settings.crosswalk.enabled:
+        return None
+    url = settings.crosswalk.url or sqlite_url(settings.ledger.folder / "crosswalk.sqlite")
+    return Crosswalk(url, settings.crosswalk.secret())
+
+
+def _recorder(settings: Settings, metadata: MetadataOnly) -> Recorder | None:
+    crosswalk = build_crosswalk(settings)
+    return None if crosswalk is None else Recorder(crosswalk, metadata.pseudonyms, metadata.profile.issuer)
 
 
 def _without(gate: release.Gate) -> tuple[release.Gate, ...]:

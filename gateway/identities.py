@@ -85,10 +85,15 @@ def scoped_identifier(
             return patient.pseudonym(pseudonyms)
         return pseudonyms.identifier(value, patient.issuer)
     if tag == ACCESSION_NUMBER:
-        return pseudonyms.identifier(value, _issuer_in(original, 0x00080051) or patient.issuer, "accession")
+        return pseudonyms.identifier(value, accession_issuer(original) or patient.issuer, "accession")
     if tag == STUDY_ID:
         return pseudonyms.identifier(value, "\\".join((patient.kind, patient.issuer, patient.value)), "study")
     return None
+
+
+def accession_issuer(ds: Dataset) -> str:
+    """Who gave the accession number; empty where the data set does not say."""
+    return _issuer_in(ds, 0x00080051)
 
 
 def _issuer_in(ds: Dataset, tag: int) -> str:

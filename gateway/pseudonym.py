@@ -11,6 +11,7 @@ and ``("ab", "c")`` is another message than ``("a", "bc")``.
 import base64
 import hmac
 import re
+import unicodedata
 from datetime import date, timedelta
 from hashlib import sha256
 
@@ -20,7 +21,9 @@ from gateway.instance import PseudonymousUid
 MIN_KEY_BYTES = 32
 MAX_SHIFT_DAYS = 3650
 IDENTIFIER_LENGTH = 16
+KEY_NAME_LENGTH = 8
 
+_PSEUDONYM = re.compile(r"[A-Z2-7]{16}|2\.25\.\d{1,39}")
 _DATE = re.compile(r"(\d{4})([.\-/]?)(\d{2})\2(\d{2})")
 _DATETIME = re.compile(
     r"(\d{4})(?:(\d{2})(?:(\d{2})(\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?)?)?)?([+-]\d{4})?"
@@ -57,6 +60,11 @@ class Pseudonyms:
             len(b).to_bytes(4, "big") + b for b in (f.encode("utf-8", "replace") for f in fields)
         )
         return hmac.digest(self._key, message, sha256)
+
+    @property
+    def key_name(self) -> str:
+        """The name of the key: 8 characters that tell it from others and nothing about it."""
+        return base64.b32encode(self._digest("key-name"))[:KEY_NAME_LENGTH].decode("ascii")
 
     def uid(self, original: str) -> PseudonymousUid:
         """The UID that stands for ``original``: ``2.25.`` and a version 8 UUID as an integer (PS3.5 B.2).
@@ -96,15 +104,20 @@ class Pseudonyms:
         return n - MAX_SHIFT_DAYS if n < MAX_SHIFT_DAYS else n - MAX_SHIFT_DAYS + 1
 
 
+def is_pseudonym(text: str) -> bool:
+    """Whether ``text`` can be a pseudonym from here, and not an original that somebody took for one."""
+    return _PSEUDONYM.fullmatch(text) is not None
+
+
 def normal_name(name: str) -> str:
     """A person's name without what does not distinguish persons (PS3.5 6.2.1).
 
     Empty trailing components and component groups, repeated blanks and letter case are dropped:
-    ``A^B``, ``A^B^`` and ``a^ b^^==`` are one name.
+    ``A^B``, ``A^B^`` and ``a^ b^^==`` are one name, and so are letters with accents however they are composed.
     """
     groups = (
         "^".join(" ".join(part.split()) for part in group.split("^")).rstrip("^")
-        for group in name.replace("\0", " ").split("=")
+        for group in unicodedata.normalize("NFC", name).replace("\0", " ").split("=")
     )
     return "=".join(groups).rstrip("=").casefold()
 

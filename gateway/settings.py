@@ -118,25 +118,55 @@ class Pseudonyms:
         Misconfigured
             There is no key, it is too short, or others may read its file.
         """
-        if self.key:
-            try:
-                found = bytes.fromhex(self.key)
-            except ValueError as error:
-                raise Misconfigured(f"{PREFIX}PSEUDONYMS_KEY is not hexadecimal.") from error
-            where = f"{PREFIX}PSEUDONYMS_KEY"
-        else:
-            where = str(self.key_file)
-            try:
-                if self.key_file.stat().st_mode & 0o077:
-                    raise Misconfigured(f"{where} can be read by others; run: chmod 600 {where}")
-                found = self.key_file.read_bytes()
-            except OSError as error:
-                raise Misconfigured(
-                    f"{where} cannot be read ({error.strerror}); run: gateway init"
-                ) from error
-        if len(found) < KEY_BYTES:
-            raise Misconfigured(f"{where} holds {len(found)} bytes; a key has {KEY_BYTES} or more.")
-        return found
+        return _secret("pseudonyms", self.key, self.key_file)
+
+
+@dataclass(frozen=True, slots=True)
+class Crosswalk:
+    """Whether originals are kept beside their pseudonyms, encrypted, for those who may re-identify."""
+
+    enabled: bool = key("Keep them; needs the extra crosswalk.", False)
+    url: str = key("SQLAlchemy URL of the table; empty: SQLite in the ledger's folder.", "", secret=True)
+    key_file: Path = key(
+        "File with the key that seals it: 32 bytes or more, mode 0600.", Path("../state/crosswalk.key")
+    )
+    key: str = key(
+        "The key itself, 64 or more hexadecimal digits; environment only.",
+        "",
+        kind="environment",
+        secret=True,
+    )
+
+    def secret(self) -> bytes:
+        """The key, from the environment or else from its file.
+
+        Raises
+        ------
+        Misconfigured
+            There is no key, it is too short, or others may read its file.
+        """
+        return _secret("crosswalk", self.key, self.key_file)
+
+
+def _secret(section: str, given: str, file: Path) -> bytes:
+    variable = f"{PREFIX}{section.upper()}_KEY"
+    if given:
+        try:
+            found = bytes.fromhex(given)
+        except ValueError as error:
+            raise Misconfigured(f"{variable} is not hexadecimal.") from error
+        where = variable
+    else:
+        where = str(file)
+        try:
+            if file.stat().st_mode & 0o077:
+                raise Misconfigured(f"{where} can be read by others; run: chmod 600 {where}")
+            found = file.read_bytes()
+        except OSError as error:
+            raise Misconfigured(f"{where} cannot be read ({error.strerror}); run: gateway init") from error
+    if len(found) < KEY_BYTES:
+        raise Misconfigured(f"{where} holds {len(found)} bytes; a key has {KEY_BYTES} or more.")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +308,7 @@ class Settings:
     arrival: Arrival = field(default_factory=Arrival)
     archive: Archive = field(default_factory=Archive)
     pseudonyms: Pseudonyms = field(default_factory=Pseudonyms)
+    crosswalk: Crosswalk = field(default_factory=Crosswalk)
     profile: Profile = field(default_factory=Profile)
     objects: Objects = field(default_factory=Objects)
     pixels: Pixels = field(default_factory=Pixels)
