@@ -238,7 +238,12 @@ def tidy(pixel_data: bytes, frames: int) -> bool:
 
 
 def coded(ds: Dataset, native: Native, syntax: UID) -> bytes | None:
-    """All frames in a lossless syntax, encapsulated; ``None`` where its encoder cannot write such pixels."""
+    """All frames in a lossless syntax, encapsulated; ``None`` where its encoder cannot write such pixels.
+
+    Samples of fewer than 8 bits are not coded: DCMTK reads no such JPEG-LS.
+    """
+    if ds.BitsStored < 8:
+        return None
     properties = {
         "rows": ds.Rows,
         "columns": ds.Columns,
