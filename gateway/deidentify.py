@@ -1,5 +1,6 @@
 """The whole treatment of one object, top to bottom: from the original file to a clean one that passed every gate."""
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from inference.anonymize import MaskOptions
 from inference.contract import Floats, Models
 
 SYNTAXES = {"jpeg-ls": JPEGLSLossless, "jpeg2000": JPEG2000Lossless, "explicit": ExplicitVRLittleEndian}
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 REMEMBERED = 512
 """Originals whose faces are remembered, so that the pictures of an arrival are not searched again for each other."""
 
@@ -81,7 +83,7 @@ class Deidentifier:
         clean = scrub.scrub(source, self._profile, self._pseudonyms)
         decoded = frames.decode(clean)
         legible = self._legible(decoded.rgb)
-        uid = PseudonymousUid(str(clean.SOPInstanceUID))
+        uid = name_of(clean)
         identities = [identity for other in others for identity in self._identities(other)]
         done = self._redactor.redact(decoded.rgb, self._prompt, seed_of(uid), identities)
         edited = frames.encode(clean, decoded, done.frames, done.hide, self._syntaxes)
@@ -219,7 +221,7 @@ class MetadataOnly:
         release.check(evidence, (release.residue, release.markers))
         return Cleared(
             file=file,
-            sop_instance=PseudonymousUid(str(clean.SOPInstanceUID)),
+            sop_instance=name_of(clean),
             sop_class=str(clean.SOPClassUID),
             transfer_syntax=str(clean.file_meta.TransferSyntaxUID),
             evidence=evidence,
@@ -289,7 +291,21 @@ def named(pseudonyms: Pseudonyms) -> str:
 
 def seed_of(uid: PseudonymousUid) -> int:
     """The painter's seed for an object: a function of its pseudonym, so that a repeat paints the same again."""
-    return int(uid.removeprefix("2.25.")) % 2**31
+    return int(uid.removeprefix("2.25.").replace(".", "")) % 2**31
+
+
+def name_of(clean: Dataset) -> PseudonymousUid:
+    """The SOP Instance UID of a scrubbed object.
+
+    Raises
+    ------
+    Held
+        ``unreadable``: it has several, or none.
+    """
+    uid = str(clean.SOPInstanceUID)
+    if not _UID.fullmatch(uid):
+        raise Held("unreadable", "the object does not have one SOP Instance UID")
+    return PseudonymousUid(uid)
 
 
 def build_treatment(settings: Settings, models: Models) -> ByKind:
