@@ -262,14 +262,18 @@ def _keep(ds: Dataset, layout: Layout, syntaxes: Sequence[str], before: Native |
     elif layout.syntax.is_encapsulated:
         _keep_coded(ds, layout, syntaxes, before)
     else:
-        pixels.put(ds, pixels.bare(ds, layout), layout.syntax, layout.allocated)
+        kept = pixels.bare(ds, layout)
+        if kept is not pixels.stored_bytes(ds):
+            pixels.put(ds, kept, layout.syntax, layout.allocated)
 
 
 def _keep_coded(ds: Dataset, layout: Layout, syntaxes: Sequence[str], before: Native | None) -> None:
     coded = pixels.coded_frames(ds, layout)
     bare = layout.syntax == RLELossless  # it has no room for anything else
     pixels.forget(ds, _STALE[2:])
-    if pixels.tidy(ds.PixelData, layout.frames) and (bare or not any(map(codestream.foreign, coded))):
+    if pixels.tidy(pixels.stored_bytes(ds), layout.frames) and (
+        bare or not any(map(codestream.foreign, coded))
+    ):
         return
     native = pixels.read(ds, layout) if before is None else before
     try:
@@ -283,7 +287,7 @@ def _keep_coded(ds: Dataset, layout: Layout, syntaxes: Sequence[str], before: Na
 
 def _write(ds: Dataset, native: Native, photometric: str, bits_stored: int, syntaxes: Sequence[str]) -> None:
     """Samples in the first of ``syntaxes`` that holds them without loss, read back and compared."""
-    source, coded_bytes = UID(ds.file_meta.TransferSyntaxUID), len(ds.PixelData)
+    source, coded_bytes = UID(ds.file_meta.TransferSyntaxUID), len(pixels.stored_bytes(ds))
     if source == ExplicitVRBigEndian:
         pixels.little_endian(ds)
     for name in syntaxes:

@@ -8,11 +8,13 @@ set aside.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from struct import unpack
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
+from pydicom.dataelem import RawDataElement
 from pydicom.encaps import encapsulate, generate_fragments, generate_frames, parse_basic_offsets
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.encoders.base import get_encoder
@@ -27,6 +29,7 @@ Native = NDArray[Any]
 as uint8."""
 
 _JPEG_LS = frozenset({JPEGLSLossless, JPEGLSNearLossless})
+_FRAMES, _PIXEL_DATA = 0x00280008, 0x7FE00010
 _WORDS = {"OW": 2, "OL": 4, "OF": 4, "OD": 8, "OV": 8}
 _SCALE = 22
 _HALF = (1 << (_SCALE - 1)) + 64  # a little more than a half: the factors below are rounded, and halves go up
@@ -64,17 +67,17 @@ class Layout:
         """
         try:
             layout = cls(
-                frames=int(ds.get("NumberOfFrames") or 1),
-                rows=int(ds.Rows),
-                columns=int(ds.Columns),
-                samples=int(ds.SamplesPerPixel),
-                allocated=int(ds.BitsAllocated),
-                stored=int(ds.BitsStored),
-                signed=bool(ds.PixelRepresentation),
-                photometric=str(ds.PhotometricInterpretation),
+                frames=int(_text(ds, _FRAMES) or 1) if _FRAMES in ds else 1,
+                rows=_number(ds, 0x00280010),
+                columns=_number(ds, 0x00280011),
+                samples=_number(ds, 0x00280002),
+                allocated=_number(ds, 0x00280100),
+                stored=_number(ds, 0x00280101),
+                signed=bool(_number(ds, 0x00280103)),
+                photometric=_text(ds, 0x00280004),
                 syntax=UID(ds.file_meta.TransferSyntaxUID),
             )
-            high_bit = int(ds.HighBit)
+            high_bit = _number(ds, 0x00280102)
         except Exception as error:
             raise Held("pixels", "the description of the pixels is incomplete") from error
         if not (layout.frames > 0 and layout.rows > 0 and layout.columns > 0):
@@ -109,6 +112,29 @@ class Layout:
     def colours(self) -> str:
         """What decoded samples mean: colour is RGB then, whatever it was."""
         return "RGB" if self.samples == 3 else self.photometric
+
+
+def _number(ds: Dataset, tag: int) -> int:
+    """One value of VR US; an element that was not looked at yet stays as it was read."""
+    element: DataElement | RawDataElement = ds.get_item(tag)
+    if isinstance(element, RawDataElement):
+        (number,) = unpack("<H" if element.is_little_endian else ">H", element.value or b"")
+        return int(number)
+    return int(ds[tag].value)
+
+
+def _text(ds: Dataset, tag: int) -> str:
+    element: DataElement | RawDataElement = ds.get_item(tag)
+    if isinstance(element, RawDataElement):
+        return str((element.value or b"").decode("ascii")).strip(" \0")
+    value = ds[tag].value
+    return "" if value is None else str(value)
+
+
+def stored_bytes(ds: Dataset) -> bytes:
+    """The value of Pixel Data; empty where there is none."""
+    element = ds.get_item(_PIXEL_DATA) if _PIXEL_DATA in ds else None
+    return b"" if element is None or element.value is None else element.value
 
 
 def read(ds: Dataset, layout: Layout) -> Native:
@@ -176,7 +202,7 @@ def coded_frames(ds: Dataset, layout: Layout) -> list[bytes]:
     """
     try:
         with quiet():
-            frames = list(generate_frames(ds.PixelData, number_of_frames=layout.frames))
+            frames = list(generate_frames(stored_bytes(ds), number_of_frames=layout.frames))
     except Exception as error:
         raise Held("pixels", f"the coded frames cannot be told apart ({type(error).__name__})") from error
     if len(frames) != layout.frames:
@@ -210,14 +236,15 @@ def bare(ds: Dataset, layout: Layout) -> bytes:
     Held
         ``pixels``: there are fewer samples than are stated, or none.
     """
-    data = ds.get("PixelData") or b""
+    data = stored_bytes(ds)
     if len(data) < layout.native_bytes:
         raise Held("pixels", "there are fewer pixels than are stated")
-    data = data[: layout.native_bytes]
+    if data[layout.native_bytes :].strip(b"\0") or len(data) > layout.native_bytes + layout.native_bytes % 2:
+        data = data[: layout.native_bytes]
     spare = layout.allocated - layout.stored
     if not spare:
-        return bytes(data)
-    samples = np.frombuffer(data, dtype=layout.dtype.newbyteorder("<"))
+        return data
+    samples = np.frombuffer(data[: layout.native_bytes], dtype=layout.dtype.newbyteorder("<"))
     return ((samples << spare) >> spare).tobytes()
 
 
@@ -270,7 +297,7 @@ def little_endian(ds: Dataset) -> None:
     """
     for element in ds.iterall():
         size = _WORDS.get(element.VR)
-        if size and element.value and element.tag != 0x7FE00010:
+        if size and element.value and element.tag != _PIXEL_DATA:
             words = np.frombuffer(element.value, dtype=f"<u{size}")
             element.value = words.byteswap().tobytes()
 

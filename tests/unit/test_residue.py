@@ -252,7 +252,7 @@ def test_needles_name_attributes_not_values(original: Dataset) -> None:
 def test_the_search_in_pixels_finds_every_string_at_every_place(form: bytes, place: int, seed: int) -> None:
     haystack = bytearray(np.random.default_rng(seed).integers(0, 256, 1 << 17, dtype=np.uint8).tobytes())
     haystack[place : place + len(form)] = form
-    assert search(bytes(haystack), {form: "here", b"\x01never there\x02": "nowhere"}) == {"here"}
+    assert search(bytes(haystack), {form.lower(): "here", b"\x01never there\x02": "nowhere"}) == {"here"}
 
 
 def test_twelve_megapixels_are_searched_within_a_second() -> None:
