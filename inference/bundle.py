@@ -214,7 +214,7 @@ def verify(bundle: Bundle, only: str = "") -> None:
     present = {path.relative_to(bundle.folder).as_posix() for path in weight_files(bundle.folder)}
     asked = present | set(bundle.files)
     if only:
-        asked = {name for name in asked if name.startswith(f"{getattr(bundle, only)['folder']}/")}
+        asked = {name for name in asked if _belongs(name, bundle, only)}
     for name in sorted(asked):
         if name not in bundle.files:
             raise BundleError(
@@ -240,11 +240,19 @@ def verify(bundle: Bundle, only: str = "") -> None:
             )
 
 
+def part_files(bundle: Bundle, part: str) -> dict[str, str]:
+    """SHA-256 per file of one part (``"segmenter"``)."""
+    return {name: value for name, value in bundle.files.items() if _belongs(name, bundle, part)}
+
+
 def part_digest(bundle: Bundle, part: str) -> str:
-    """SHA-256, hexadecimal, of what a part (``"segmenter"``) does: its files' digests and its table of the manifest."""
-    table = getattr(bundle, part)
-    files = {name: value for name, value in bundle.files.items() if name.startswith(f"{table['folder']}/")}
-    return hashlib.sha256(json.dumps([dict(table), files], sort_keys=True).encode()).hexdigest()
+    """SHA-256, hexadecimal, of what a part does: its files' digests and its table of the manifest."""
+    what = [dict(getattr(bundle, part)), part_files(bundle, part)]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _belongs(name: str, bundle: Bundle, part: str) -> bool:
+    return name.startswith(f"{getattr(bundle, part)['folder']}/")
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from inference.bundle import MANIFEST, BundleError, read_bundle, verify
+from inference.bundle import MANIFEST, BundleError, part_files, read_bundle, verify
 from inference.wire import PARTS
 
 VERSION = "1"
@@ -38,9 +38,9 @@ def export(bundle_folder: Path, repository: Path, templates: Path) -> list[Path]
         folder = repository / model / VERSION / FOLDER
         fresh = folder.with_name(f"{FOLDER}.new")
         shutil.rmtree(fresh, ignore_errors=True)
-        shutil.copytree(
-            bundle_folder / getattr(bundle, part)["folder"], fresh / getattr(bundle, part)["folder"]
-        )
+        for name in part_files(bundle, part):
+            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle_folder / name, fresh / name)
         shutil.copyfile(bundle_folder / MANIFEST, fresh / MANIFEST)
         verify(read_bundle(fresh), part)
         shutil.rmtree(folder, ignore_errors=True)
