@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from inference.inpaint.perception import moved
-from inference.inpaint.progress import learning_rate, load_state, save_state
+from inference.progress import learning_rate, load_state, save_state
 
 
 class Critic(nn.Module):

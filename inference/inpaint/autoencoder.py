@@ -18,7 +18,7 @@ from torch import Tensor
 from inference.inpaint.adversarial import Adversaries
 from inference.inpaint.data import Portraits, Sample, samples
 from inference.inpaint.perception import Perception
-from inference.inpaint.progress import Meter
+from inference.progress import Meter
 
 SAVE_EVERY_S = 120
 

@@ -19,7 +19,7 @@ from inference.inpaint.adversarial import Adversaries
 from inference.inpaint.autoencoder import pyramid_difference, to_tensor
 from inference.inpaint.data import Portraits, samples
 from inference.inpaint.perception import Perception
-from inference.inpaint.progress import Meter, load_state, save_state
+from inference.progress import Meter, load_state, save_state
 
 SAVE_EVERY_S = 120
 

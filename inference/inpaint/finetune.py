@@ -26,8 +26,8 @@ from inference.inpaint.losses import (
     painted_error,
     pooled,
 )
-from inference.inpaint.progress import Meter
 from inference.inpaint.tuning import Condition, Tuner, Tuning
+from inference.progress import Meter
 from inference.recipe import RecipeError, recipe
 
 REGIONS = ("everywhere", "lesion")

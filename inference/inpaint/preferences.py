@@ -17,8 +17,8 @@ from inference.data.pairs import Pair, read
 from inference.inpaint.autoencoder import to_tensor
 from inference.inpaint.finetune import arguments, asked
 from inference.inpaint.losses import Preference, painted_error
-from inference.inpaint.progress import Meter
 from inference.inpaint.tuning import Condition, Tuner, Tuning
+from inference.progress import Meter
 from inference.recipe import recipe
 
 STORED = 512

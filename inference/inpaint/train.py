@@ -25,7 +25,7 @@ from inference.inpaint.build import (
     save_pipeline,
 )
 from inference.inpaint.data import Portraits, samples
-from inference.inpaint.progress import Meter, learning_rate, load_state, save_state
+from inference.progress import Meter, learning_rate, load_state, save_state
 
 SAVE_EVERY_S = 240
 

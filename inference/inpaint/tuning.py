@@ -22,7 +22,7 @@ from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 
 from inference.inpaint.build import without_paths
-from inference.inpaint.progress import learning_rate, load_state, save_state
+from inference.progress import learning_rate, load_state, save_state
 
 UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
 TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj"]

@@ -164,3 +164,11 @@ def _require(value: object, key: str, wanted: object) -> None:
 def _three(values: Any) -> tuple[float, float, float]:
     b, g, r = (float(v) for v in values)
     return b, g, r
+
+
+def write_config(source: Path, target: Path, classes: int) -> None:
+    """Write the configuration ``source`` with this number of classes to ``target``, all other keys as they are."""
+    content = yaml.safe_load(source.read_text(encoding="utf-8"))
+    for part in ("SEM_SEG_HEAD", "POINT_HEAD"):
+        content["MODEL"].setdefault(part, {})["NUM_CLASSES"] = classes
+    target.write_text(yaml.safe_dump(content, sort_keys=True), encoding="utf-8")

@@ -19,12 +19,12 @@ def uncertain_points(
     taken, and the rest is drawn anew at random.
     """
     batch = logits.shape[0]
-    many = torch.rand(batch, int(count * oversample), 2, generator=source)
+    many = torch.rand(batch, int(count * oversample), 2, generator=source).to(logits.device)
     unsure = uncertainty(sample_points(logits, many))
     important = int(count * share)
     index = unsure.topk(important, dim=1).indices
     chosen = many.gather(1, index[..., None].expand(-1, -1, 2))
-    rest = torch.rand(batch, count - important, 2, generator=source)
+    rest = torch.rand(batch, count - important, 2, generator=source).to(logits.device)
     return torch.cat([chosen, rest], dim=1)
 
 

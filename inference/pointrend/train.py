@@ -1,27 +1,33 @@
-"""``python -m inference.pointrend.train``: trains the segmenter; the same command resumes it."""
+"""``gateway-models train segment``: trains the segmenter, on portraits or on a site's photographs.
+
+The same command goes on where an earlier run was ended.
+"""
 
 import argparse
+import json
 import math
-import time
-import tomllib
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from inference.contract import CLASSES
+from inference.data.manifest import manifest_file, read
 from inference.pointrend import scenes
-from inference.pointrend.config import PointRendConfig
-from inference.pointrend.data import Samples
+from inference.pointrend.config import PointRendConfig, write_config
+from inference.pointrend.data import Mix, Samples
 from inference.pointrend.losses import pointrend_losses
 from inference.pointrend.model import PointRend, channels_last
-from inference.pointrend.weights import load_weights, write_weights
+from inference.pointrend.site import SiteScenes, judge
+from inference.pointrend.weights import adopt_weights, write_weights
+from inference.progress import Meter, load_state, save_state
+from inference.recipe import RecipeError, recipe
 from inference.split import held_back
 
 
@@ -42,23 +48,8 @@ class Recipe:
     checkpoint_every: int = 200
     threads: int = 1
     workers: int = 1
-
-    @classmethod
-    def from_toml(cls, path: Path) -> "Recipe":
-        """Reads a recipe.
-
-        Raises
-        ------
-        ValueError
-            An unknown key, or no TOML.
-        """
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-        unknown = set(content) - {field.name for field in fields(cls)}
-        if unknown:
-            raise ValueError(f"{path.name} has unknown keys: {', '.join(sorted(unknown))}")
-        if "class_weights" in content:
-            content["class_weights"] = tuple(float(w) for w in content["class_weights"])
-        return cls(**content)
+    precision: str = "auto"
+    negatives: float = 0.12
 
     def size_at(self, index: int) -> int:
         """Side of sample ``index``, pixels."""
@@ -79,7 +70,9 @@ class Training:
     def __init__(self, config: PointRendConfig, recipe: Recipe) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
-        self.model = channels_last(PointRend(config)).train()
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.half = half(recipe.precision, self.device)
+        self.model = channels_last(PointRend(config)).to(self.device).train()
         self.average = deepcopy(self.model).eval().requires_grad_(requires_grad=False)
         plain = [p for p in self.model.parameters() if p.ndim < 2]
         decayed = [p for p in self.model.parameters() if p.ndim >= 2]
@@ -88,13 +81,15 @@ class Training:
             {"params": plain, "weight_decay": 0.0},
         ]
         self.optimiser = torch.optim.AdamW(groups, lr=recipe.peak_rate, fused=True)
-        self.class_weights = torch.tensor(recipe.class_weights)
+        self.class_weights = torch.tensor(recipe.class_weights, device=self.device)
         self.done = 0
+        self.figures: list[dict[str, float]] = []
 
-    def start_from(self, path: Path) -> None:
-        """Begins with another run's weights instead of random ones."""
-        load_weights(self.model, path)
+    def start_from(self, path: Path) -> tuple[str, ...]:
+        """Begins with other weights instead of random ones; names of the layers that tell other classes apart."""
+        left = adopt_weights(self.model, path)
         self.average.load_state_dict(self.model.state_dict())
+        return left
 
     def step(self, images: Tensor, labels: Tensor) -> tuple[float, float]:
         """One update from uint8 RGB (N, S, S, 3) and labels (N, S, S); returns coarse and point loss.
@@ -106,10 +101,14 @@ class Training:
         """
         # Points of step n are the same whether or not the run was interrupted before.
         source = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.done)
-        bgr = images.permute(0, 3, 1, 2).flip(1).float().contiguous(memory_format=torch.channels_last)
+        pixels = images.to(self.device).permute(0, 3, 1, 2).float()
+        ordered = pixels if self.model.config.rgb else pixels.flip(1)
+        given = ordered.contiguous(memory_format=torch.channels_last)
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.rate_at(self.done)
-        coarse, point = pointrend_losses(self.model, bgr, labels.long(), self.class_weights, source)
+        named = labels.to(self.device).long()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            coarse, point = pointrend_losses(self.model, given, named, self.class_weights, source)
         loss = coarse + point
         if not bool(torch.isfinite(loss)):
             raise FloatingPointError(f"the loss of step {self.done} is not finite")
@@ -132,25 +131,26 @@ class Training:
 
     def save(self, path: Path) -> None:
         """Writes a checkpoint, all of it or nothing."""
-        partial_file = path.with_suffix(".part")
-        torch.save(
-            {
-                "model": self.model.state_dict(),
-                "average": self.average.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "done": self.done,
-            },
-            partial_file,
-        )
-        partial_file.replace(path)
+        parts = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimiser")}
+        save_state(path, parts | {"done": self.done, "figures": self.figures})
 
     def resume(self, path: Path) -> None:
         """Goes on from a checkpoint."""
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_state(path)
+        assert state is not None
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.done = int(state["done"])
+        self.figures = state.get("figures", [])
+
+    def judge(self, held_out: Sequence[scenes.Scene], out: Path) -> None:
+        """Takes the averaged weights' IoU on held-out photographs into ``out/figures.json``."""
+        found = judge(self.average, held_out, self.recipe.size_px)
+        self.figures.append({"step": self.done, **found})
+        (out / "figures.json").write_text(json.dumps(self.figures, indent=1) + "\n", encoding="utf-8")
+        shown = "  ".join(f"{name} {value:.3f}" for name, value in found.items())
+        print(f"judged after {self.done} steps: {shown}", flush=True)
 
 
 def _start_worker(_: int) -> None:
@@ -179,10 +179,27 @@ class _Batches(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         return self.pack(number)
 
 
-def batches(portraits: Sequence[scenes.Scene], recipe: Recipe, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+def half(precision: str, device: torch.device) -> bool:
+    """Whether to compute in bfloat16: ``auto`` where the device has it, ``bf16``, or ``no``.
+
+    Raises
+    ------
+    RecipeError
+        None of these.
+    """
+    if precision not in {"auto", "bf16", "no"}:
+        raise RecipeError(f"precision must be auto, bf16 or no, not {precision!r}")
+    return precision == "bf16" or (
+        precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
+    )
+
+
+def batches(
+    portraits: Sequence[scenes.Scene], recipe: Recipe, start: int, mix: Mix | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches ``start`` to the end of the recipe."""
     loader: torch.utils.data.DataLoader[tuple[Tensor, Tensor]] = torch.utils.data.DataLoader(
-        _Batches(Samples(portraits, recipe.seed, recipe.size_at), recipe),
+        _Batches(Samples(portraits, recipe.seed, recipe.size_at, mix), recipe),
         batch_size=None,
         sampler=range(start, recipe.steps),
         num_workers=recipe.workers,
@@ -204,56 +221,68 @@ def train(
     config, recipe
         Model and training.
     data
-        Folder of portraits (``images``, ``labels``); those of :mod:`inference.split` are not looked at.
+        A site's manifest or its folder: learnt from the training split as it is, judged by the validation split (by
+        the test split where there is none). Or a folder of portraits (``images``, ``labels``), on which lesions are
+        painted; those of :mod:`inference.split` are not looked at.
     out
-        Folder for checkpoint and weights.
+        Folder for checkpoint, weights and ``figures.json``.
     start_from
-        Weights to begin with.
+        Weights to begin with, also detectron2's; heads that tell other classes apart begin at random.
 
     Raises
     ------
-    inference.pointrend.scenes.MissingDataError
-        No portraits.
+    inference.pointrend.scenes.MissingDataError, inference.data.DataError
+        No portraits; a manifest that is wrong.
+    inference.pointrend.weights.WeightsError
+        Weights of another architecture.
     FloatingPointError
         The training diverged.
     """
     torch.set_num_threads(recipe.threads)
     cv2.setNumThreads(0)
+    learnt, held_out, mix = _scenes(data, recipe)
     out.mkdir(parents=True, exist_ok=True)
-    everyone = scenes.names(data)
-    portraits = scenes.load(data, [name for name in everyone if name not in held_back(everyone)])
     run = Training(config, recipe)
-    checkpoint = out / "checkpoint.pth"
+    checkpoint, weights = out / "checkpoint.pth", out / "model.safetensors"
     if checkpoint.exists():
         run.resume(checkpoint)
     elif start_from is not None:
-        run.start_from(start_from)
-    weights = out / "model.safetensors"
-    began, coarse_mean, point_mean = time.monotonic(), 0.0, 0.0
-    for seen, (images, labels) in enumerate(batches(portraits, recipe, run.done), start=1):
-        coarse, point = run.step(images, labels)
-        fresh = max(1 / seen, 0.02)
-        coarse_mean += fresh * (coarse - coarse_mean)
-        point_mean += fresh * (point - point_mean)
-        if run.done % 50 == 0 or run.done == recipe.steps:
-            pace = seen * recipe.batch / (time.monotonic() - began)
-            left = (recipe.steps - run.done) * recipe.batch / pace / 60
-            print(
-                f"step {run.done}/{recipe.steps}  coarse {coarse_mean:.3f}  points {point_mean:.3f}  "
-                f"{pace:.1f} samples/s  {left:.0f} min left",
-                flush=True,
-            )
+        left = run.start_from(start_from)
+        if left:
+            print(f"begin at random, other classes: {', '.join(left)}", flush=True)
+    if held_out and run.done == 0:
+        run.judge(held_out, out)
+    meter = Meter("segment", run.done, recipe.steps)
+    drawn = batches(learnt, recipe, run.done, mix)
+    for _ in meter.steps():
+        coarse, point = run.step(*next(drawn))
+        meter.note(coarse=coarse, points=point)
         if run.done % recipe.checkpoint_every == 0 or run.done == recipe.steps:
+            if held_out:
+                run.judge(held_out, out)
             run.save(checkpoint)
             write_weights(run.average, weights)
     return weights
+
+
+def _scenes(data: Path, recipe: Recipe) -> tuple[Sequence[scenes.Scene], Sequence[scenes.Scene], Mix]:
+    """What is learnt from, what is judged by, and how samples are drawn."""
+    if manifest_file(data).is_file():
+        rows = read(data)
+        held = [row for row in rows if row.split == "validation"] or read(data, "test")
+        # A site's lesions are photographed: none are painted.
+        mix = Mix(healthy=1.0, negatives=recipe.negatives)
+        return SiteScenes(read(data, "train")), SiteScenes(held), mix
+    everyone = scenes.names(data)
+    portraits = scenes.load(data, [name for name in everyone if name not in held_back(everyone)])
+    return portraits, (), Mix(negatives=recipe.negatives)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and trains."""
     parser = argparse.ArgumentParser(prog="gateway-models train segment", description=__doc__)
     parser.add_argument(
-        "--data", type=Path, required=True, help="folder with images/ and labels/ of portraits"
+        "--data", type=Path, required=True, help="manifest.csv, or a folder with it or with portraits"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint and weights")
     parser.add_argument(
@@ -262,17 +291,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--recipe", type=Path, default=Path("conf/training/segment.toml"), help="training recipe"
     )
-    parser.add_argument("--start-from", type=Path, default=None, help="weights to begin with")
+    parser.add_argument(
+        "--start-from", type=Path, default=None, help="weights to begin with, also detectron2's"
+    )
     for field in fields(Recipe):
         if field.name != "class_weights":
-            kind = float if isinstance(field.default, float) else int
+            kind = type(field.default)
             parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=None)
     given = vars(parser.parse_args(argv))
-    overrides = {f.name: given[f.name] for f in fields(Recipe) if given.get(f.name) is not None}
-    recipe = replace(Recipe.from_toml(given["recipe"]), **overrides)
-    path = train(
-        PointRendConfig.from_yaml(given["model"]), recipe, given["data"], given["out"], given["start_from"]
-    )
+    chosen = recipe(Recipe, given["recipe"], "", **{f.name: given.get(f.name) for f in fields(Recipe)})
+    config = replace(PointRendConfig.from_yaml(given["model"]), classes=len(CLASSES))
+    path = train(config, chosen, given["data"], given["out"], given["start_from"])
+    write_config(given["model"], path.parent / "config.yaml", len(CLASSES))
     print(f"weights in {path}", flush=True)
     return 0
 

@@ -79,7 +79,18 @@ def load_weights(model: PointRend, path: Path) -> None:
     WeightsError
         Unreadable, or names or shapes that do not match; some of them are named.
     """
-    state = {name: t.float() if t.is_floating_point() else t for name, t in read_weights(path).items()}
+    fill(model, read_weights(path), path.name)
+
+
+def fill(model: PointRend, found: dict[str, Tensor], source: str) -> None:
+    """Fills ``model`` from tensors by name, as :func:`load_weights` does; ``source`` is named in errors.
+
+    Raises
+    ------
+    WeightsError
+        Names or shapes that do not match; some of them are named.
+    """
+    state = {name: t.float() if t.is_floating_point() else t for name, t in found.items()}
     # detectron2 before 0.6 stored the normalisation of the input among the weights.
     state = {name: t for name, t in state.items() if name not in ("pixel_mean", "pixel_std")}
     wanted = model.state_dict()
@@ -93,9 +104,29 @@ def load_weights(model: PointRend, path: Path) -> None:
     faults["missing"] = {name for name in faults["missing"] if not name.endswith(COUNTER)}
     said = [f"{len(names)} {fault} (such as {min(names)})" for fault, names in faults.items() if names]
     if said:
-        raise WeightsError(f"{path.name} does not fit the configuration: {', '.join(said)}")
+        raise WeightsError(f"{source} does not fit the configuration: {', '.join(said)}")
     known = {name: t for name, t in counters.items() if name in wanted}
     model.load_state_dict(wanted | state | known, strict=True)
+
+
+def adopt_weights(model: PointRend, path: Path) -> tuple[str, ...]:
+    """Begin with another model's weights, which may tell other classes apart; names of those that do not fit.
+
+    Layers of the heads whose shape depends on the number of classes keep their random start; all others must match.
+
+    Raises
+    ------
+    WeightsError
+        Unreadable, or of another architecture.
+    """
+    state, wanted = read_weights(path), model.state_dict()
+    heads = {
+        name
+        for name, t in state.items()
+        if name.startswith("sem_seg_head.") and name in wanted and t.shape != wanted[name].shape
+    }
+    fill(model, {name: wanted[name] if name in heads else t for name, t in state.items()}, path.name)
+    return tuple(sorted(heads))
 
 
 def write_weights(model: PointRend, path: Path, *, half: bool = True) -> None:

@@ -1,5 +1,6 @@
 """Training teaches, can be interrupted without a trace, and never looks at the held-back portraits."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,15 +8,19 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from people import made
 
 from inference.contract import CLASSES, DISEASES
+from inference.data.manifest import read
 from inference.phantom import skin_patch
 from inference.pointrend import scenes
-from inference.pointrend.config import PointRendConfig
+from inference.pointrend.config import PointRendConfig, write_config
 from inference.pointrend.data import Mix, Samples, Stance, crop, photograph
 from inference.pointrend.losses import uncertain_points
 from inference.pointrend.model import sample_points, uncertainty
-from inference.pointrend.train import Recipe, Training, batches, main, train
+from inference.pointrend.site import SiteScenes, judge, squared
+from inference.pointrend.train import Recipe, Training, batches, half, main, train
+from inference.recipe import RecipeError, recipe
 from inference.split import HELD_BACK, held_back
 
 ROOT = Path(__file__).parents[2]
@@ -102,10 +107,10 @@ def test_the_command_trains_and_a_second_call_has_nothing_left_to_do(
     ]
     arguments += ["--recipe", str(ROOT / "conf/training/segment.toml")]
     assert main(arguments) == 0
-    assert "step 1/1" in capsys.readouterr().out
+    assert "segment 1/1" in capsys.readouterr().out
     weights = (tmp_path / "out/model.safetensors").read_bytes()
     assert main(arguments) == 0
-    assert "step" not in capsys.readouterr().out
+    assert "segment" not in capsys.readouterr().out
     assert (tmp_path / "out/model.safetensors").read_bytes() == weights
 
 
@@ -124,6 +129,71 @@ def test_held_back_portraits_are_never_opened(tmp_path: Path, monkeypatch: pytes
     assert not set(opened) & held_back(scenes.names(data))
 
 
+def test_a_site_s_photographs_teach_and_are_judged_class_by_class(tmp_path: Path) -> None:
+    made(tmp_path / "site", [f"p{number}" for number in range(4)], each=3)
+    chosen = replace(RECIPE, steps=40, checkpoint_every=20, negatives=0.0)
+    weights = train(TINY, chosen, tmp_path / "site", tmp_path / "out")
+    figures = json.loads((tmp_path / "out/figures.json").read_text())
+    assert [one["step"] for one in figures] == [0, 20, 40]
+    assert set(figures[0]) == {"step", "miou", *CLASSES}
+    assert figures[-1]["miou"] > figures[0]["miou"] + 0.05
+    # Its weights are a start, for other classes too.
+    begun = Training(replace(TINY, classes=4), replace(RECIPE, class_weights=(1.0,) * 4))
+    left = begun.start_from(weights)
+    assert all(name.startswith("sem_seg_head.") for name in left)
+    assert any("predictor" in name for name in left)
+    own = Training(TINY, RECIPE)
+    assert own.start_from(weights) == ()
+    assert json.loads((tmp_path / "out/figures.json").read_text())[-1]["miou"] == pytest.approx(
+        judge(own.average, SiteScenes(read(tmp_path / "site", "validation")), RECIPE.size_px)["miou"],
+        abs=0.02,
+    )
+
+
+def test_a_site_s_lesions_are_as_photographed_and_nothing_is_painted(tmp_path: Path) -> None:
+    rows = made(tmp_path, ["p0"], each=1)
+    assert rows[0].disease == "normal"
+    samples = Samples(SiteScenes(rows), 3, lambda _: 64, Mix(healthy=1.0, negatives=0.0))
+    assert not any((samples[index][1] == scenes.LESION).any() for index in range(12))
+
+
+def test_a_large_photograph_is_kept_small_with_its_labels(tmp_path: Path) -> None:
+    row = made(tmp_path, ["p0"], each=1)[0]
+    for file in (row.image, row.mask):
+        content = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(file), cv2.resize(content, (2048, 1024), interpolation=cv2.INTER_NEAREST))
+    scene = SiteScenes([row])[0]
+    assert scene.image.shape == (512, 1024, 3)
+    square, labels = squared(scene, 64)
+    assert square.shape == (64, 64, 3)
+    assert (labels[:16] == 255).all() and (labels[48:] == 255).all()
+    assert (labels[16:48] < len(CLASSES)).all()
+
+
+def test_a_precision_that_is_none_is_refused() -> None:
+    with pytest.raises(RecipeError, match="auto, bf16 or no"):
+        half("fp8", torch.device("cpu"))
+    assert not half("auto", torch.device("cpu"))
+
+
+def test_half_precision_teaches_too() -> None:
+    chosen = replace(RECIPE, steps=2, precision="bf16")
+    run = Training(TINY, chosen)
+    for pair in batches([drawn_face()], chosen, 0):
+        assert all(np.isfinite(run.step(*pair)))
+
+
+def test_detectron2_s_reference_checkpoint_is_a_start(tmp_path: Path, shared: Path) -> None:
+    folder = shared / "reference/pointrend/r50_tiny"
+    config = PointRendConfig.from_yaml(folder / "config.yaml")
+    run = Training(config, RECIPE)
+    assert run.start_from(folder / "model_final.pth") == ()
+    write_config(folder / "config.yaml", tmp_path / "config.yaml", 3)
+    three = PointRendConfig.from_yaml(tmp_path / "config.yaml")
+    assert three == replace(config, classes=3)
+    assert any("predictor" in name for name in Training(three, RECIPE).start_from(folder / "model_final.pth"))
+
+
 def test_a_folder_without_portraits_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(scenes.MissingDataError, match="no portraits"):
         train(TINY, RECIPE, tmp_path, tmp_path / "out")
@@ -131,12 +201,12 @@ def test_a_folder_without_portraits_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_an_unknown_key_in_the_recipe_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "segment.toml").write_text("sped = 3\n")
-    with pytest.raises(ValueError, match="unknown keys: sped"):
-        Recipe.from_toml(tmp_path / "segment.toml")
+    with pytest.raises(RecipeError, match="unknown keys: sped"):
+        recipe(Recipe, tmp_path / "segment.toml")
 
 
 def test_the_recipe_shipped_is_the_default_recipe() -> None:
-    assert Recipe.from_toml(ROOT / "conf/training/segment.toml") == Recipe()
+    assert recipe(Recipe, ROOT / "conf/training/segment.toml") == Recipe()
 
 
 def test_the_learning_rate_rises_and_falls() -> None:

@@ -1,4 +1,4 @@
-"""One place for what every training of the inpainter needs: a bar for people, lines for logs, states that survive."""
+"""What trainings share: a bar for people, lines for logs, states that survive a kill, a learning rate."""
 
 import math
 import time
