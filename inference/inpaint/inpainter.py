@@ -219,6 +219,7 @@ def load_pipeline(folder: Path) -> Any:
         local_files_only=True,
         use_safetensors=True,
         safety_checker=None,
+        feature_extractor=None,  # the safety checker's, and nobody else's
         requires_safety_checker=False,
     )
     channels = int(pipeline.unet.config.in_channels)

@@ -1,5 +1,7 @@
 """The painter samples as diffusers does, repeats itself exactly, and never sees what it replaces."""
 
+import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import sd2
 from inference.execution import Execution, ExecutionError, execution
 from inference.inpaint.denoiser import Denoiser
 from inference.inpaint.inpainter import SCHEDULERS, DiffusionInpainter, load_pipeline, scheduler_of
+from inference.inpaint.sd2 import random_pipeline
 
 TEXTS = ["clinical photograph of a face", "acne"]
 
@@ -106,6 +109,25 @@ def test_a_model_of_another_kind_is_refused(tmp_path, changes):
         DiffusionInpainter(sd2.saved(tmp_path / "p", **changes))
 
 
+def test_a_safety_checker_is_neither_needed_nor_loaded(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "p")
+    index = json.loads((folder / "model_index.json").read_text())
+    index |= {
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+        "feature_extractor": ["transformers", "CLIPImageProcessor"],
+    }
+    (tmp_path / "p" / "model_index.json").write_text(json.dumps(index))
+    assert DiffusionInpainter(tmp_path / "p", steps=1).size_px == sd2.SIDE
+
+
+def test_the_noise_schedule_is_that_of_the_saved_scheduler_whatever_samples(folder):
+    saved = load_pipeline(folder).scheduler
+    for name in SCHEDULERS:
+        made = scheduler_of(saved, name)
+        assert torch.equal(made.alphas_cumprod, saved.alphas_cumprod)
+        assert (made.config.prediction_type, made.config.steps_offset) == ("epsilon", 1)
+
+
 def test_weights_that_are_no_numbers_paint_nothing(tmp_path, case):
     pipeline = sd2.pipeline()
     with torch.no_grad():
@@ -190,6 +212,17 @@ def test_a_compiler_that_fails_is_one_clear_sentence_at_the_start(folder, monkey
     monkeypatch.setattr("inference.inpaint.denoiser.compiled", failing)
     with pytest.raises(ExecutionError, match="compile = false"):
         DiffusionInpainter(folder, execution=Execution(compile="default", batches=(1,)))
+
+
+def test_the_pipeline_that_time_is_measured_with_has_the_size_of_stable_diffusion_2():
+    with torch.device("meta"):
+        pipeline = random_pipeline(tiny=False)
+    parts = (pipeline.unet, pipeline.vae, pipeline.text_encoder)
+    assert [sum(p.numel() for p in part.parameters()) for part in parts] == [
+        865_925_124,
+        83_653_863,
+        340_387_840,
+    ]
 
 
 def test_switches_follow_the_device():
