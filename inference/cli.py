@@ -23,6 +23,8 @@ TRAININGS = {
 }
 DATA = {
     "split": "choose train, validation and test by patient",
+    "check": "find what is wrong, and draw a sheet to look at",
+    "import-coco": "a manifest and index masks from a COCO file",
     "make-pairs": "paintings of every photograph, the best and the worst by a scorer",
     "make-synthetic": "portraits with painted lesions, to try with",
 }

@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 from rich.progress import Progress
 
 from inference.contract import Models
-from inference.data import DataError, manifest, patients, scorer, synthetic
-from inference.data.pairs import NAME
+from inference.data import DataError, check, coco, manifest, pairs, patients, scorer, synthetic
 
 HELD_BACK = "held-back"
 
@@ -24,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="gateway-models data", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _check_options(commands.add_parser("check", help="find what is wrong, and draw a sheet to look at"))
+    _import_options(commands.add_parser("import-coco", help="a manifest and index masks from a COCO file"))
     _split_options(commands.add_parser("split", help="choose train, validation and test by patient"))
     _pairs_options(
         commands.add_parser("make-pairs", help="paintings of every photograph, the best and the worst")
@@ -33,6 +36,61 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(argv)
     return int(given.run(given))
+
+
+def _check_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "data", type=Path, help="manifest.csv, pairs.csv or pairs.jsonl, or a folder with a manifest"
+    )
+    parser.add_argument("--sheet", type=Path, help="picture to draw (default: sheet.jpg beside the manifest)")
+    parser.set_defaults(run=_check)
+
+
+def _check(given: argparse.Namespace) -> int:
+    of_pairs = given.data.suffix == ".jsonl" or given.data.name == pairs.NAME
+    with Progress() as bar:
+        task = bar.add_task("looked at", total=None)
+        if of_pairs:
+            listed, findings = check.check_pairs(given.data, lambda: bar.advance(task))
+            counts = [f"{len(listed)} pairs"]
+        else:
+            rows, findings = check.check(given.data, lambda: bar.advance(task))
+            counts = [
+                f"{split}: " + ", ".join(f"{count} {disease}" for disease, count in sorted(found.items()))
+                for split, found in sorted(check.summary(rows).items())
+            ]
+    for finding in findings:
+        print(f"{'wrong' if finding.fatal else 'look '}  {finding.where}: {finding.what}")
+    if not of_pairs:
+        file = given.sheet or manifest.manifest_file(given.data).parent / "sheet.jpg"
+        if not cv2.imwrite(str(file), np.ascontiguousarray(check.sheet(rows, findings)[..., ::-1])):
+            raise OSError(f"{file} cannot be written")
+        counts.append(f"sheet: {file}")
+    fatal = sum(finding.fatal for finding in findings)
+    print("\n".join([*counts, f"{fatal} to put right, {len(findings) - fatal} to look at"]))
+    return 1 if fatal else 0
+
+
+def _import_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("annotations", type=Path, help="COCO's JSON file")
+    parser.add_argument("--images", type=Path, help="folder of the pictures (default: the JSON file's)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for masks/ and manifest.csv")
+    parser.add_argument("--patients", type=Path, help=f"CSV with columns {', '.join(coco.WHO)}")
+    parser.add_argument("--class", dest="classes", action="append", default=[], metavar="CATEGORY=CLASS",
+                        help="what a category is here, such as 'plaque=lesion'")  # fmt: skip
+    parser.set_defaults(run=_import)
+
+
+def _import(given: argparse.Namespace) -> int:
+    named = dict(one.lower().split("=", 1) for one in given.classes if "=" in one)
+    if len(named) != len(given.classes):
+        raise DataError("--class is given as CATEGORY=CLASS, such as 'plaque=lesion'.")
+    images = given.images or given.annotations.parent
+    rows = coco.import_coco(given.annotations, images, given.out, given.patients, named)
+    print(
+        f"{len(rows)} photographs of {len({row.patient for row in rows})} patients: {given.out / manifest.NAME}"
+    )
+    return 0
 
 
 def _split_options(parser: argparse.ArgumentParser) -> None:
@@ -84,10 +142,10 @@ def _pairs(given: argparse.Namespace) -> int:
         models = replace(models, inpainter=DiffusionInpainter(given.pipeline))
     with Progress() as bar:
         task = bar.add_task("photographs", total=len(rows))
-        pairs = scorer.make_pairs(
+        made = scorer.make_pairs(
             rows, models, given.out, seeds=given.seeds, seed=given.seed, tick=lambda: bar.advance(task)
         )
-    print(f"{len(pairs)} pairs of {len(rows)} photographs: {given.out / NAME}")
+    print(f"{len(made)} pairs of {len(rows)} photographs: {given.out / pairs.NAME}")
     return 0
 
 

@@ -6,6 +6,7 @@ photographs of one patient stand in one split.
 """
 
 import csv
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -245,7 +246,7 @@ def refuse(findings: Sequence[Finding], name: str) -> None:
 def write(folder: Path, rows: Iterable[Photograph], name: str = NAME) -> Path:
     """Write the manifest of ``folder``, paths relative to it."""
     lines = [
-        (row.image.relative_to(folder).as_posix(), row.mask.relative_to(folder).as_posix(),
+        (Path(os.path.relpath(row.image, folder)).as_posix(), Path(os.path.relpath(row.mask, folder)).as_posix(),
          row.disease, row.patient, row.split)
         for row in rows
     ]  # fmt: skip

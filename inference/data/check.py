@@ -1,0 +1,192 @@
+"""Everything that is wrong with a set of photographs or of pairs, found in one pass; and a sheet to look at.
+
+Shape letters: H × W native size. Images are uint8 RGB.
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from inference.contract import CLASSES, Image
+from inference.data import DataError, manifest, pairs
+from inference.data.manifest import NORMAL, Finding, Labels, Photograph
+
+LESION, EYE, MOUTH = (CLASSES.index(name) for name in ("lesion", "eye", "mouth"))
+SMALL_PX = 64
+"""A face narrower than this teaches little."""
+CELL_PX, COLUMNS, SHOWN = 200, 8, 64
+"""Side of a picture on the sheet, pictures a row, and pictures at most."""
+COLOURS = (
+    (0, 0, 0),
+    (60, 120, 220),
+    (0, 200, 200),
+    (240, 240, 60),
+    (60, 220, 60),
+    (240, 120, 40),
+    (230, 40, 60),
+)
+"""RGB of each class on the sheet."""
+
+Report = tuple[list[Photograph], list[Finding]]
+
+
+def check(data: Path, tick: Callable[[], None] = lambda: None) -> Report:
+    """The photographs of a manifest and everything found wrong with them; ``tick`` is called after each.
+
+    Raises
+    ------
+    DataError
+        There is no manifest, or it lacks a column.
+    """
+    rows, findings = manifest.parse(data)
+    findings += manifest.leaks(rows)
+    seen: dict[str, list[Photograph]] = defaultdict(list)
+    for row in rows:
+        try:
+            image, labels = row.read()
+        except DataError as error:
+            findings.append(Finding(row.image.name, str(error)))
+        else:
+            seen[hashlib.sha256(image.tobytes()).hexdigest()].append(row)
+            findings += [Finding(row.image.name, what, fatal) for what, fatal in _photograph(row, labels)]
+        tick()
+    for same in seen.values():
+        if len(same) > 1:
+            leaking = len({row.split for row in same} - {""}) > 1
+            also = ", ".join(row.image.name for row in same[1:])
+            what = f"the same picture as {also}" + (
+                ", in another split: what is learnt would leak" if leaking else ""
+            )
+            findings.append(Finding(same[0].image.name, what, leaking))
+    return rows, findings + _balance(rows)
+
+
+def _photograph(row: Photograph, labels: Labels) -> list[tuple[str, bool]]:
+    """What is wrong with one photograph's mask: a sentence, and whether it is fatal."""
+    counts = np.bincount(labels.ravel(), minlength=256)
+    unknown = [str(value) for value in np.flatnonzero(counts) if value >= len(CLASSES)]
+    if unknown:
+        return [
+            (f"the mask has the values {', '.join(unknown[:5])}; classes are 0 to {len(CLASSES) - 1}", True)
+        ]
+    if not counts[1:].any():
+        return [("nothing of a person is labelled", True)]
+    found = []
+    if row.disease != NORMAL and not counts[LESION]:
+        found.append((f"it shows {row.disease}, but no lesion is labelled", False))
+    if row.disease == NORMAL and counts[LESION]:
+        found.append(("a lesion is labelled, but the disease is normal", False))
+    if not (counts[EYE] and counts[MOUTH]):
+        found.append(("no eye or no mouth is labelled, so it is taken as upright", False))
+    columns = np.flatnonzero(labels.any(axis=0))
+    width = int(columns[-1] - columns[0]) + 1
+    if width < SMALL_PX:
+        found.append((f"what is labelled is only {width} pixels wide", False))
+    if _turned(row.image):
+        found.append(("its EXIF orientation turns it; the mask must be that of the turned picture", False))
+    return found
+
+
+def _turned(file: Path) -> bool:
+    from PIL import Image as Pictures
+
+    with Pictures.open(file) as opened:
+        return bool(opened.getexif().get(0x0112, 1) != 1)
+
+
+def _balance(rows: Sequence[Photograph]) -> list[Finding]:
+    """Splits and diseases that are missing."""
+    if rows and not any(row.split for row in rows):
+        return [Finding("split", "none was chosen yet: gateway-models data split", False)]
+    found = [
+        Finding(row.image.name, "it has no split: gateway-models data split") for row in rows if not row.split
+    ]
+    everywhere = {row.disease for row in rows}
+    for name in sorted({row.split for row in rows} - {""}, key=manifest.SPLITS.index):
+        missing = everywhere - {row.disease for row in rows if row.split == name}
+        if missing:
+            found.append(
+                Finding(f"split {name}", f"has no photograph of {', '.join(sorted(missing))}", False)
+            )
+    return found
+
+
+def check_pairs(
+    data: Path, tick: Callable[[], None] = lambda: None
+) -> tuple[list[pairs.Pair], list[Finding]]:
+    """The pairs of a list and everything found wrong with them.
+
+    Raises
+    ------
+    DataError
+        The list cannot be read or lacks a column.
+    """
+    listed, findings = pairs.parse(data)
+    for pair in listed:
+        try:
+            winner, loser, _ = pair.read()
+        except DataError as error:
+            findings.append(Finding(pair.winner.name, str(error)))
+        else:
+            if np.array_equal(winner, loser):
+                findings.append(Finding(pair.winner.name, "winner and loser are the same picture"))
+        tick()
+    return listed, findings
+
+
+def sheet(rows: Sequence[Photograph], findings: Sequence[Finding]) -> Image:
+    """Photographs with the outlines of their classes, uint8 RGB: those with findings first, framed red or yellow.
+
+    At most :data:`SHOWN`; the others are taken evenly from the rest.
+    """
+    worst = {finding.where: False for finding in findings}
+    for finding in findings:
+        worst[finding.where] |= finding.fatal
+    told = [row for row in rows if row.image.name in worst][:SHOWN]
+    rest = [row for row in rows if row.image.name not in worst]
+    room = min(SHOWN - len(told), len(rest))
+    chosen = told + [rest[int(i)] for i in np.linspace(0, len(rest) - 1, room).round()] if room else told
+    cells = [_cell(row, worst.get(row.image.name)) for row in chosen]
+    blank = np.full((CELL_PX + 20, CELL_PX, 3), 255, np.uint8)
+    cells += [blank] * (-len(cells) % COLUMNS)
+    lines = [np.hstack(cells[begin : begin + COLUMNS]) for begin in range(0, len(cells), COLUMNS)]
+    return np.vstack(lines) if lines else np.hstack([blank] * COLUMNS)
+
+
+def _cell(row: Photograph, fatal: bool | None) -> Image:
+    cell = np.full((CELL_PX + 20, CELL_PX, 3), 255, np.uint8)
+    frame = (110, 110, 110) if fatal is None else (220, 30, 30) if fatal else (230, 190, 0)
+    try:
+        image, labels = row.read()
+    except DataError:
+        cv2.putText(
+            cell, "unreadable", (8, CELL_PX // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.5, frame, 1, cv2.LINE_AA
+        )
+    else:
+        scale = (CELL_PX - 4) / max(labels.shape)
+        size = (max(1, round(labels.shape[1] * scale)), max(1, round(labels.shape[0] * scale)))
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        near = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+        for index, colour in enumerate(COLOURS):
+            if index:
+                outline, _ = cv2.findContours(
+                    (near == index).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+                )
+                cv2.drawContours(small, outline, -1, colour, 1)
+        cell[2 : 2 + size[1], 2 : 2 + size[0]] = small
+    cv2.rectangle(cell, (0, 0), (CELL_PX - 1, CELL_PX - 1), frame, 1 if fatal is None else 3)
+    caption = f"{row.disease} / {row.split or '-'}".encode("ascii", "replace").decode()
+    cv2.putText(cell, caption, (2, CELL_PX + 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+    return cell
+
+
+def summary(rows: Sequence[Photograph]) -> dict[str, Counter[str]]:
+    """Photographs by split and disease; a split not chosen is ``-``."""
+    table: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        table[row.split or "-"][row.disease] += 1
+    return dict(table)

@@ -1,0 +1,173 @@
+"""What is wrong with a site's data is found in one pass, and COCO's annotations become the same masks."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from people import made
+from pycocotools import mask as rle
+
+from inference.cli import main
+from inference.contract import CLASSES
+from inference.data import DataError, check, coco, manifest
+from inference.data.scorer import Score, ranking, seam
+
+
+def told(folder: Path) -> dict[str, tuple[str, bool]]:
+    return {
+        one.where: (one.what, one.fatal)
+        for one in check.check(folder)[1]
+        if not one.where.startswith("split")
+    }
+
+
+def test_a_made_up_set_has_nothing_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made(tmp_path, [f"p{number}" for number in range(3)], each=6)
+    assert told(tmp_path) == {}
+    assert main(["data", "check", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "0 to put right, 0 to look at" in shown
+    assert "test: 1 acne, 1 atopic dermatitis, 1 normal" in shown
+    sheet = cv2.imread(str(tmp_path / "sheet.jpg"))
+    assert sheet.shape == (3 * 220, 8 * 200, 3)
+
+
+def test_everything_wrong_is_found_in_one_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = made(tmp_path, [f"p{number}" for number in range(10)], each=1)
+    labels = [cv2.imread(str(row.mask), cv2.IMREAD_GRAYSCALE) for row in rows]
+    cv2.imwrite(str(rows[0].mask), np.where(labels[0] == 1, 9, labels[0]).astype(np.uint8))
+    cv2.imwrite(str(rows[1].mask), labels[1][:-1])
+    cv2.imwrite(str(rows[2].mask), np.zeros_like(labels[2]))
+    rows[3].image.unlink()
+    cv2.imwrite(str(rows[4].mask), cv2.merge([labels[4]] * 3))
+    cv2.imwrite(str(rows[5].mask), np.where(labels[5] == 6, 1, labels[5]).astype(np.uint8))
+    cv2.imwrite(str(rows[6].mask), np.where(labels[6] == 1, 6, labels[6]).astype(np.uint8))
+    cv2.imwrite(str(rows[7].mask), np.where(np.isin(labels[7], (3, 5)), 1, labels[7]).astype(np.uint8))
+    shutil.copy(rows[8].image, rows[9].image)
+    splits = [replace(row, split="test" if row is rows[9] else "train") for row in rows]
+    splits.append(replace(splits[9], image=rows[9].image.with_name("again.jpg"), patient=rows[8].patient))
+    shutil.copy(rows[9].image, splits[-1].image)
+    manifest.write(tmp_path, splits)
+    found = told(tmp_path)
+    for row, what, fatal in (
+        (rows[0], "values 9; classes are 0 to 6", True),
+        (rows[1], "96 × 96, but its mask 96 × 95", True),
+        (rows[2], "nothing of a person", True),
+        (rows[3], "missing or no picture", True),
+        (rows[4], "mask of mode RGB", True),
+        (rows[5], "no lesion is labelled", False),
+        (rows[6], "the disease is normal", False),
+        (rows[7], "taken as upright", False),
+        (rows[8], "in another split: what is learnt would leak", True),
+    ):
+        assert what in found[row.image.name][0], row.image.name
+        assert found[row.image.name][1] == fatal
+    assert "stands in test and train" in found[f"patient {rows[8].patient}"][0]
+    assert main(["data", "check", str(tmp_path), "--sheet", str(tmp_path / "look.png")]) == 1
+    assert capsys.readouterr().out.count("wrong  ") == 7
+    assert (tmp_path / "look.png").is_file()
+
+
+def test_a_picture_that_exif_turns_is_pointed_out(tmp_path: Path) -> None:
+    from PIL import Image
+
+    row = made(tmp_path, ["p0"], each=1)[0]
+    with Image.open(row.image) as opened:
+        exif = opened.getexif()
+        exif[0x0112] = 3
+        opened.save(row.image, exif=exif)
+    assert "EXIF orientation" in told(tmp_path)[row.image.name][0]
+
+
+def coco_file(folder: Path, form: str) -> Path:
+    """Two pictures of 40 × 60, a square of skin with a square lesion in it, in one of COCO's forms."""
+    skin, lesion = np.zeros((40, 60), np.uint8), np.zeros((40, 60), np.uint8)
+    skin[10:30, 20:50], lesion[15:20, 30:40] = 1, 1
+
+    def coded(mask: np.ndarray, box: tuple[int, int, int, int]) -> object:
+        x0, y0, x1, y1 = box
+        if form == "polygons":
+            return [[x0, y0, x1, y0, x1, y1, x0, y1]]
+        packed = rle.encode(np.asfortranarray(mask))
+        if form == "packed":
+            return {"size": [40, 60], "counts": packed["counts"].decode()}
+        flat = np.concatenate([[0], mask.ravel(order="F"), [255]])
+        edges = np.flatnonzero(np.diff(flat))
+        return {"size": [40, 60], "counts": np.diff(np.concatenate([[0], edges])).tolist()}
+
+    content = {
+        "images": [{"id": n, "file_name": f"a/{n}.png", "height": 40, "width": 60} for n in (1, 2)],
+        "categories": [{"id": 7, "name": "psoriasis"}, {"id": 8, "name": "Skin"}],
+        "annotations": [
+            {"image_id": 1, "category_id": 7, "segmentation": coded(lesion, (30, 15, 40, 20))},
+            {"image_id": 1, "category_id": 8, "segmentation": coded(skin, (20, 10, 50, 30))},
+            {"image_id": 2, "category_id": 8, "segmentation": coded(skin, (20, 10, 50, 30))},
+        ],
+    }
+    (folder / "a").mkdir(parents=True)
+    for number in (1, 2):
+        cv2.imwrite(str(folder / f"a/{number}.png"), np.full((40, 60, 3), 90 * number, np.uint8))
+    (folder / "patients.csv").write_text("image,patient,disease\na/1.png,p1,\na/2.png,p2,\n")
+    (folder / "coco.json").write_text(json.dumps(content))
+    return folder / "coco.json"
+
+
+@pytest.mark.parametrize("form", ["polygons", "runs", "packed"])
+def test_coco_becomes_a_manifest_with_index_masks(tmp_path: Path, form: str) -> None:
+    file = coco_file(tmp_path / "site", form)
+    out = tmp_path / "set"
+    asked = [
+        "data",
+        "import-coco",
+        str(file),
+        "--out",
+        str(out),
+        "--patients",
+        str(file.with_name("patients.csv")),
+    ]
+    assert main(asked) == 0
+    one, two = manifest.read(out)
+    assert (one.disease, one.patient, one.split) == ("psoriasis", "p1", "")
+    assert (two.disease, two.patient, two.split) == ("normal", "p2", "")
+    image, labels = one.read()
+    assert image[0, 0, 0] == 90
+    assert np.unique(labels).tolist() == [0, 1, 6]
+    assert (labels[15:20, 30:40] == CLASSES.index("lesion")).all()
+    assert (labels == 6).sum() == 50
+    assert (two.read()[1] == 1).sum() == 600
+
+
+def test_a_picture_without_a_patient_or_with_a_strange_category_is_refused(tmp_path: Path) -> None:
+    file = coco_file(tmp_path / "site", "runs")
+    with pytest.raises(DataError, match=r"a/1.png names no patient"):
+        coco.import_coco(file, file.parent, tmp_path / "out")
+    file.write_text(file.read_text().replace('"psoriasis"', '"plaque"'))
+    who = file.with_name("patients.csv")
+    with pytest.raises(DataError, match=r"'plaque' is none of .* 'plaque=lesion'"):
+        coco.import_coco(file, file.parent, tmp_path / "out", who)
+    with pytest.raises(DataError, match="has a lesion, but names no disease"):
+        coco.import_coco(file, file.parent, tmp_path / "out", who, {"plaque": "lesion"})
+    who.write_text("image,patient,disease\na/1.png,p1,vitiligo\na/2.png,p2,\n")
+    rows = coco.import_coco(file, file.parent, tmp_path / "out", who, {"plaque": "lesion"})
+    assert [row.disease for row in rows] == ["vitiligo", "normal"]
+
+
+def test_a_painting_that_is_best_in_all_wins_and_one_that_is_worst_in_all_loses() -> None:
+    scores = [Score(3.0, 0.7, 0.2), Score(9.0, 0.1, 0.6), Score(1.0, 0.9, 0.1)]
+    assert ranking(scores) == [2, 0, 1]
+
+
+def test_a_seam_is_as_large_as_the_step_across_it() -> None:
+    hide = np.zeros((20, 20), bool)
+    hide[5:15, 5:15] = True
+    flat = np.full((20, 20, 3), 120, np.uint8)
+    stepped = flat.copy()
+    stepped[hide] = 180
+    assert seam(flat, hide) == 0
+    grey = np.array([[[120] * 3, [180] * 3]], np.float32) / 255
+    lightness = cv2.cvtColor(grey, cv2.COLOR_RGB2LAB)[0, :, 0]
+    assert seam(stepped, hide) == pytest.approx(lightness[1] - lightness[0], rel=1e-3)
