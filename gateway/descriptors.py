@@ -49,7 +49,8 @@ def folded(text: str) -> str:
 
 
 def _unaccented(text: str) -> str:
-    return unicodedata.normalize("NFC", "".join(map(_plain, unicodedata.normalize("NFKD", text))))
+    apart = unicodedata.normalize("NFKD", text).replace("и\u0306", "й")  # a letter of its own, not an accent
+    return unicodedata.normalize("NFC", "".join(map(_plain, apart)))
 
 
 def _plain(sign: str) -> str:

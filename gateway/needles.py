@@ -40,7 +40,7 @@ _NUMBERS = frozenset({"US", "SS", "UL", "SL", "FL", "FD", "UV", "SV", "AT", "US 
 _BYTES = frozenset({"OB", "OW", "OV", "OL", "OF", "OD", "UN", "OB or OW", "US or OW", "US or SS or OW"})
 _BINARY = frozenset({"OB", "OW", "UN"})
 _PRINTABLE = re.compile(rb"[\x20-\x7e]{6,256}")
-_PIXELS = 0x7FE0
+_PIXELS, _CHARACTER_SET, _INSTANCE = 0x7FE0, 0x00080005, 0x00080018
 _OURS = frozenset(
     folded(v) for v in (REMOVED, IMPLEMENTATION_VERSION, IMPLEMENTATION_CLASS_UID, *CODES.values())
 )
@@ -199,9 +199,10 @@ def _kept(element: Seen, profile: Profile, sop_class: str) -> bool:
 def _identifying(element: Seen, profile: Profile, sop_class: str) -> Iterator[tuple[str, bool]]:
     """Texts to look for, and whether they are strong whatever the attribute is called."""
     vr = element.vr
-    if element.tag >> 16 == _PIXELS or vr in _DATED:
+    if element.tag >> 16 == _PIXELS or element.tag == _CHARACTER_SET or vr in _DATED:
         return
-    action = profile.resolved(element.tag, sop_class)[1]
+    # The file meta information names the instance once more.
+    action = profile.resolved(_INSTANCE if element.tag == 0x00020003 else element.tag, sop_class)[1]
     if action is Action.KEEP or (action is Action.CLEAN and vr in _TEXT):
         return
     if vr in _BINARY:

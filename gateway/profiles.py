@@ -320,6 +320,11 @@ class Profile:
         found = rule(tag)
         return found is not None and any(found.options.get(o) is Action.KEEP for o in self.options)
 
+    def describes(self, tag: int) -> bool:
+        """Whether a code of this attribute describes and has to be cleaned like a text."""
+        found = rule(tag)
+        return found is None or found.source != "image"
+
     @property
     def keeps_private(self) -> bool:
         """Whether private attributes that are known to be safe stay."""

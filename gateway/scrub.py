@@ -279,7 +279,7 @@ class _Scrubbing:
             return self.written(tag, vr, "" if None in moved else "\\".join(m for m in moved if m))
         if int(tag) == _TIME_ZONE:
             return self.written(tag, vr, texts[0]) if _ZONE.fullmatch(texts[0].strip()) else None
-        if vr in _TEXT:
+        if vr in _TEXT or (vr == "CS" and self.profile.describes(int(tag))):
             words = frozenset(map(folded, self.profile.words))
             left = [cleaned(text, self.identities, words) for text in texts]
             return self._text(tag, vr, left) if any(left) else self._fallback(tag, vr)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 
 from pydicom import DataElement, Dataset
-from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, tag_for_keyword
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 from pydicom.uid import UID
@@ -12,18 +12,45 @@ from pydicom.uid import UID
 from gateway.profiles import table
 
 FIRST_DATE = date(1871, 1, 1)
+SCRIPTS = {
+    "ISO_IR 192": "абвгдежзийклмαβγδεζηθικλμν",  # UTF-8: two scripts in one word
+    "ISO_IR 100": "àáâãäåæçèéêëìíîïðñòóôõöøùú",
+    "ISO_IR 144": "абвгдежзийклмнопрстуфхцчшщ",
+    "ISO_IR 127": "ابتثجحخدذرزسشصضطظعغفقكلمنه",
+    "\\ISO 2022 IR 149": "가나다라마바사아자차카타파하거너더러머버서어저처커터",
+    "\\ISO 2022 IR 87": "亜意宇絵男課気区家子左市酢世曽田地津手都名二奴根野葉",
+}
+"""Specific Character Set (PS3.3 C.12.1.1.2) and twenty-six of its letters: Cyrillic and Greek in UTF-8, Latin-1,
+Cyrillic, Arabic, Korean, Japanese."""
+
+_LETTERS = frozenset({"LO", "SH", "ST", "LT", "UT", "UC", "PN"})
 _FREE = {"LO": 64, "SH": 16, "ST": 1024, "LT": 10240, "UT": 64, "UC": 64, "PN": 64, "AE": 16, "CS": 16}
 
 
 class Tokens:
-    """Hands out values that occur once in the world, and remembers them."""
+    """Hands out values that occur once in the world, and remembers them and the attribute each stands in."""
 
-    def __init__(self) -> None:
+    def __init__(self, script: str = "", serial: int = 5) -> None:
         self.texts: list[str] = []
         self.uids: list[str] = []
         self.dates: list[str] = []
+        self.owner: dict[str, int] = {}
+        self._script, self._serial = script, serial
 
-    def value(self, vr: str) -> object:
+    def value(self, vr: str, tag: int = 0) -> object:
+        value = self._value(vr)
+        for made in (self.texts, self.uids, self.dates):
+            if made:
+                self.owner.setdefault(made[-1], tag)
+        return value
+
+    def _value(self, vr: str) -> object:
+        if vr in _LETTERS and self._script:
+            number = len(self.texts)
+            self.texts.append(
+                "".join(self._script[n] for n in (3, 7, *(number // 26**k % 26 for k in range(4)), 11))
+            )
+            return self.texts[-1]
         if vr in _FREE:
             number = len(self.texts)
             # Letters only, so that a name is one word and a code string is one code.
@@ -31,15 +58,15 @@ class Tokens:
             self.texts.append(f"QZX{letters}KJW")
             return self.texts[-1]
         if vr == "UR":
-            return f"https://{self.value('LO')}.example/photo"
+            return f"https://{self._value('CS')}.example/photo"
         if vr == "UI":
-            self.uids.append(f"1.2.826.0.1.3680043.9.7133.{1000 + len(self.uids)}.5")
+            self.uids.append(f"1.2.826.0.1.3680043.9.7133.{1000 + len(self.uids)}.{self._serial}")
             return UID(self.uids[-1])
         if vr in {"DA", "DT"}:
             self.dates.append(f"{FIRST_DATE + timedelta(days=len(self.dates)):%Y%m%d}")
             return self.dates[-1] + ("101112.123456+0200" if vr == "DT" else "")
         if vr in {"OB", "UN", "OW"}:
-            return str(self.value("LO")).encode() + b"\0" * 2
+            return str(self._value("CS")).encode() + b"\0" * 2
         return {"TM": "101112.5", "AS": "071Y", "IS": "4711", "DS": "47.11"}.get(vr, 47)
 
 
@@ -53,7 +80,7 @@ def elements(tokens: Tokens) -> Iterator[DataElement]:
             continue
         vr = dictionary_VR(tag).split(" or ")[0] if dictionary_has_tag(tag) else "LO"
         if vr != "SQ":
-            yield DataElement(tag, vr, tokens.value(vr))
+            yield DataElement(tag, vr, tokens.value(vr, tag))
             continue
         item = Dataset()
         for keyword, inner in (
@@ -61,7 +88,7 @@ def elements(tokens: Tokens) -> Iterator[DataElement]:
             ("PatientName", "PN"),
             ("ReferencedSOPInstanceUID", "UI"),
         ):
-            setattr(item, keyword, tokens.value(inner))
+            setattr(item, keyword, tokens.value(inner, tag_for_keyword(keyword) or 0))
         yield DataElement(tag, "SQ", Sequence([item]))
 
 
@@ -69,7 +96,7 @@ def fill(ds: Dataset, tokens: Tokens) -> None:
     """Every attribute of the table and three kinds of private ones, in place."""
     for element in elements(tokens):
         ds.add(element)
-    block = ds.private_block(0x0019, str(tokens.value("LO")), create=True)
+    block = ds.private_block(0x0019, str(tokens.value("CS")), create=True)
     for offset, vr in enumerate(("LO", "PN", "UI", "UN", "DA", "LT")):
         block.add_new(offset, vr, tokens.value(vr))
     inner = Dataset()
@@ -79,9 +106,9 @@ def fill(ds: Dataset, tokens: Tokens) -> None:
     ds.add(DataElement(0x0040A160, "UT", tokens.value("UT")))
 
 
-def canary(photograph: Dataset) -> Tokens:
+def canary(photograph: Dataset, script: str = "", serial: int = 5) -> Tokens:
     """Fills a photograph at its top, and four levels deep in sequences whose other contents pass."""
-    tokens = Tokens()
+    tokens = Tokens(script, serial)
     keep = {tag: photograph[tag] for tag in (0x00080016, 0x00080018)}
     fill(photograph, tokens)
     photograph[0x00080016] = keep[0x00080016]
@@ -99,13 +126,13 @@ def canary(photograph: Dataset) -> Tokens:
         deep = outer
     reference = Dataset()
     reference.ReferencedSOPClassUID = photograph.SOPClassUID
-    reference.ReferencedSOPInstanceUID = tokens.value("UI")
+    reference.ReferencedSOPInstanceUID = tokens.value("UI", 0x00081155)
     reference.PurposeOfReferenceCodeSequence = [deep]
     photograph.ReferencedImageSequence = [reference]
     meta = photograph.file_meta
     meta.SourceApplicationEntityTitle = str(tokens.value("AE"))
     meta.PrivateInformationCreatorUID = tokens.value("UI")
-    meta.PrivateInformation = str(tokens.value("LO")).encode() + b"\0"
+    meta.PrivateInformation = str(tokens.value("CS")).encode() + b"\0" * 2
     meta.MediaStorageSOPInstanceUID = photograph.SOPInstanceUID
-    photograph.add(DataElement(0xFFFCFFFC, "OB", str(tokens.value("LO")).encode() + b"\0"))
+    photograph.add(DataElement(0xFFFCFFFC, "OB", str(tokens.value("CS")).encode() + b"\0" * 2))
     return tokens
