@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
 
 import numpy as np
 from photographs import Patient, encoded, photograph, skin
@@ -25,6 +26,16 @@ from pydicom.uid import (
     VLPhotographicImageStorage,
     generate_uid,
 )
+
+from gateway import frames, part10
+from gateway.burnin import TextFinder
+from gateway.deidentify import Deidentifier
+from gateway.errors import Held
+from gateway.profiles import Profile
+from gateway.pseudonym import Pseudonyms
+from gateway.redact import Redactor
+from inference.anonymize import MaskOptions
+from inference.contract import CLASSES, Face, Models
 
 ACTIONS = (
     "tag_retained", "text_notnull", "text_retained", "text_removed", "date_shifted", "uid_changed", "uid_consistent",
@@ -48,7 +59,7 @@ REGIONS = (
     ("scalp", "Scalp", "41695006"),
 )
 SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless)
-CLASSES = (VLPhotographicImageStorage, DermoscopicPhotographyImageStorage, SecondaryCaptureImageStorage)
+KINDS = (VLPhotographicImageStorage, DermoscopicPhotographyImageStorage, SecondaryCaptureImageStorage)
 UIDS = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 
 
@@ -118,9 +129,7 @@ def who(number: int) -> tuple[str, Patient]:
 def _object(number: int, day: date, shot: int) -> Dataset:
     character_set, patient = who(number)
     words, meaning, code = REGIONS[(number + shot) % len(REGIONS)]
-    ds = photograph(
-        skin(24, 32, seed=number), patient=patient, sop_class=CLASSES[(number + shot) % len(CLASSES)]
-    )
+    ds = photograph(skin(24, 32, seed=number), patient=patient, sop_class=KINDS[(number + shot) % len(KINDS)])
     ds.SpecificCharacterSet = character_set.split("\\")
     ds.StudyDate = ds.SeriesDate = ds.ContentDate = ds.AcquisitionDate = f"{day:%Y%m%d}"
     ds.AcquisitionDateTime = f"{day:%Y%m%d}101530.250000+0100"
@@ -270,12 +279,61 @@ def _texts(ds: Dataset) -> Iterator[str]:
             yield str(element.value)
 
 
-def written_on(rgb: np.ndarray, text: str) -> np.ndarray:
-    """The picture with large dark letters on a light ground, uint8 RGB (H, W, 3)."""
+def labelled(number: int, file: int) -> tuple[Dataset, Check]:
+    """A photograph with its patient's name and number burned in, and its line of the key."""
     from PIL import Image, ImageDraw, ImageFont
 
-    image = Image.fromarray(rgb)
+    _, patient = who(8 * number)  # those whose names are written in Latin letters
+    image = Image.fromarray(np.tile(skin(96, 128, seed=number), (3, 4, 1)))
     draw = ImageDraw.Draw(image)
     draw.rectangle((8, 8, image.width - 8, 60), fill="white")
-    draw.text((16, 14), text, fill="black", font=ImageFont.load_default(32))
-    return np.asarray(image)
+    words = f"{patient.name.split('^')[0]} {patient.number}"
+    draw.text((16, 14), words, fill="black", font=ImageFont.load_default(32))
+    return photograph(np.asarray(image), patient=patient), Check("pixels_hidden", file, "PixelData", words)
+
+
+class _Nobody:
+    """Models that see nobody; for pictures in which nobody is."""
+
+    classes = CLASSES
+    size_px = 64
+
+    def segment(self, images: np.ndarray) -> np.ndarray:
+        answer = np.zeros((len(images), len(CLASSES), 64, 64), np.float32)
+        answer[:, 0] = 1
+        return answer
+
+    def inpaint(self, images: np.ndarray, *_: object) -> np.ndarray:
+        return images
+
+    def find(self, _image: np.ndarray, *, thorough: bool = False) -> list[Face]:
+        return []
+
+    def embed(self, _image: np.ndarray, _landmarks: np.ndarray) -> np.ndarray:
+        raise AssertionError("there is nobody to compare")
+
+
+def without_people(profile: Profile, pseudonyms: Pseudonyms) -> Deidentifier:
+    """The whole treatment of pixels, with models that see nobody."""
+    roles = dict.fromkeys(CLASSES, "identity") | {"background": "context", "lesion": "lesion"}
+    nobody = _Nobody()
+    models = Models("nobody", True, nobody, nobody, nobody, roles, ("eye",), 0.5, {"": "nobody"})
+    redactor = Redactor(models, MaskOptions(), attempts=1)
+    finder = TextFinder()
+    return Deidentifier(
+        profile=profile,
+        pseudonyms=pseudonyms,
+        redactor=redactor,
+        texts=finder,
+        prompt="",
+        syntaxes=frames.LOSSLESS,
+    )
+
+
+def legible_after(treat: Deidentifier, file: Path, finder: TextFinder) -> int:
+    """Lines of text that can be read in what left; none where nothing left."""
+    try:
+        cleared = treat(file, ())
+    except Held:
+        return 0
+    return sum(len(finder.find(image)) for image in frames.decode(part10.read(cleared.file)).rgb)

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
-from answer_key import ACTIONS, Check, judge, photographed
-from photographs import save
+from answer_key import ACTIONS, Check, judge, labelled, legible_after, photographed, without_people
+from photographs import photograph, save, skin
 from pydicom import Dataset
+from pydicom.uid import JPEGBaseline8Bit
 
-from gateway import part10
+from gateway import frames, part10
+from gateway.burnin import TextFinder
 from gateway.deidentify import MetadataOnly
 from gateway.profile_files import load
 from gateway.pseudonym import Pseudonyms
@@ -73,3 +75,19 @@ def test_the_judge_sees_one_patient_taken_for_two_and_two_for_one(
     for number in range(8):
         swapped[number].PatientID = "BOTH"
     assert {check.patient for check in judge(key, swapped)[1]} == {0, 1}
+
+
+def test_nobody_is_read_in_pixels_that_left_and_pictures_without_text_leave_untouched(tmp_path: Path) -> None:
+    treat, finder = without_people(RESEARCH, SITE), TextFinder()
+    key, legible = [], {}
+    for number in range(3):
+        ds, check = labelled(number, number)
+        file = save(ds, tmp_path / f"{number}.dcm")
+        assert len(finder.find(frames.decode(part10.read(file)).rgb[0])) > 0
+        key.append(check)
+        legible[number] = legible_after(treat, file, finder)
+    assert judge(key, {}, legible) == ({"pixels_hidden": 3}, [])
+    assert judge(key, {}, {0: 0, 1: 1})[1] == key[1:]
+    plain = photograph(skin(), syntax=JPEGBaseline8Bit)
+    left = part10.read(treat(save(plain, tmp_path / "plain.dcm"), ()).file)
+    assert left.PixelData == plain.PixelData
