@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         "--metadata-only", action="store_true", help="leave the pixels as they are, and claim nothing of them"
     )
     offline.add_argument(
-        "--profile", metavar="NAME", help="another profile, from the folder of the configured one"
+        "--profile", metavar="NAME", help="a profile beside the configured one, or a file; default: that one"
     )
     offline.add_argument(
         "--report", type=Path, metavar="FILE.jsonl", help="where the lines go (default: standard output)"
@@ -264,7 +264,8 @@ def _audit(options: argparse.Namespace) -> int:
 def _deidentify(options: argparse.Namespace) -> int:
     from gateway import deidentify, offline
 
-    conf = settings.load(options.conf).offline(options.profile)
+    conf = settings.load(options.conf)
+    conf = conf.offline(_chosen_profile(conf, options.profile))
     found = offline.sources(options.paths, options.out)
     if options.metadata_only:
         build: Callable[[], Treat] = partial(deidentify.build_metadata_only, conf)
@@ -305,13 +306,19 @@ def _lookup(options: argparse.Namespace) -> int:
 def _profile(options: argparse.Namespace) -> int:
     from gateway import profile_files
 
-    configured = settings.load(options.conf).profile.file
-    chosen = profile_files.find(options.profile, configured.parent) if options.profile else configured
-    profile = profile_files.load(chosen)
+    conf = settings.load(options.conf)
+    profile = profile_files.load(_chosen_profile(conf, options.profile))
     if options.option is not None:
         profile = replace(profile, options=profile_files.options(options.option))
     print("\n".join(profile_files.shown(profile)))
     return 0
+
+
+def _chosen_profile(conf: Settings, name: str | None) -> Path:
+    from gateway import profile_files
+
+    configured = conf.profile.file
+    return profile_files.find(name, configured.parent) if name else configured
 
 
 def _demo(options: argparse.Namespace) -> int:

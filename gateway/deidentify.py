@@ -95,6 +95,8 @@ class Deidentifier:
             edited=edited,
             remarks=self._remarks(edited),
         )
+        if legible is None:
+            mark.repeat(clean, source)
         file = part10.write(clean)
         evidence = self._evidence(source, file, decoded, done, legible)
         release.check(evidence, release.GATES if self._texts else _without(release.text))

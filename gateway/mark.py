@@ -139,7 +139,7 @@ def markers(ds: Dataset, profile: Profile, *, edited: bool | None = None, seen: 
     edited
         Whether pixels were replaced; ``None`` where that is not known here.
     seen
-        Whether pixels were looked at; of others nothing may be claimed, but what the sender said may stand.
+        Whether pixels were looked at; of others nothing may be claimed.
     """
     codes = {_value(item) for item in ds.get("DeidentificationMethodCodeSequence") or []}
     derived = _values(ds, "ImageType")[:1] == ["DERIVED"]
@@ -155,10 +155,8 @@ def markers(ds: Dataset, profile: Profile, *, edited: bool | None = None, seen: 
         "(0012,0063) is empty": bool(text_of(ds, 0x00120063)),
         "(0012,0064) lacks 113100": "113100" in codes,
         "(0012,0064) states other options than were applied": codes == set(stated_codes(profile, **clean)),
-        "113101 and (0028,0301) disagree": not seen
-        or ("113101" in codes) == (text_of(ds, 0x00280301) == "NO"),
-        "113102 and (0028,0302) disagree": not seen
-        or ("113102" in codes) == (text_of(ds, 0x00280302) == "NO"),
+        "113101 and (0028,0301) disagree": "113101" not in codes or text_of(ds, 0x00280301) == "NO",
+        "113102 and (0028,0302) disagree": "113102" not in codes or text_of(ds, 0x00280302) == "NO",
         "(0028,0303) is not what became of the dates": text_of(ds, 0x00280303) == _dates(profile),
         "pixels were replaced and the derivation is not stated": edited is not True
         or (derived and described),

@@ -317,14 +317,13 @@ class Settings:
     retention: Retention = field(default_factory=Retention)
     log: Log = field(default_factory=Log)
 
-    def offline(self, profile: str | None = None) -> "Settings":
-        """The same for files and folders: another profile by its name, and one thread for each process.
+    def offline(self, profile: Path | None = None) -> "Settings":
+        """The same for files and folders: another profile, and one thread for each process.
 
         How many threads share a sum decides how it is rounded; one makes a repeat the same whatever else runs.
         """
-        file = self.profile.file if profile is None else self.profile.file.with_name(f"{profile}.toml")
-        threads = self.models.threads or 1
-        return replace(self, profile=Profile(file), models=replace(self.models, threads=threads))
+        models = replace(self.models, threads=self.models.threads or 1)
+        return replace(self, profile=Profile(profile or self.profile.file), models=models)
 
 
 def load(file: Path, environ: Mapping[str, str] | None = None) -> Settings:
