@@ -43,6 +43,8 @@ COMPANIONS = (
 )
 """What comes in one study with photographs and may say or show more than can be taken out here."""
 
+_NEWER = {"LabelMapSegmentationStorage": UID("1.2.840.10008.5.1.4.1.1.66.7")}
+"""What the standard has and the dictionary in use does not."""
 _NO_OBJECTS = frozenset(
     {"MediaStorageDirectoryStorage", "StorageCommitmentPushModel", "StorageCommitmentPullModel"}
 )
@@ -51,7 +53,8 @@ _NO_OBJECTS = frozenset(
 @cache
 def storage_classes() -> Mapping[str, UID]:
     """Every storage SOP class of the standard, retired ones included, by its keyword (PS3.6 Table A-1)."""
-    named = {str(entry[4]): UID(uid) for uid, entry in UID_dictionary.items() if entry[1] == "SOP Class"}
+    known = {str(entry[4]): UID(uid) for uid, entry in UID_dictionary.items() if entry[1] == "SOP Class"}
+    named = known | _NEWER
     return MappingProxyType(
         {
             keyword: uid
