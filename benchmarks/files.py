@@ -33,7 +33,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import numpy as np
-from pydicom.uid import JPEGLSLossless, JPEGLSNearLossless, generate_uid
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    generate_uid,
+)
 from system.peers import find_program, orthanc
 
 from gateway import frames, offline, part10
@@ -129,7 +135,13 @@ def kind_of(file: Path) -> str:
 
 
 def complaints(file: Path) -> Counter[str]:
-    """Errors that dciodvfy finds, without the values they quote."""
+    """Errors that dciodvfy finds, without the values they quote; it reads nothing that is deflated."""
+    ds = part10.read(file)
+    if ds.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        with tempfile.NamedTemporaryFile(suffix=".dcm") as inflated:
+            Path(inflated.name).write_bytes(part10.write(ds))
+            return complaints(Path(inflated.name))
     result = subprocess.run([find_program("dciodvfy"), "-new", str(file)], capture_output=True, check=False)
     lines = (result.stderr + result.stdout).decode("utf-8", "replace").splitlines()
     errors = (line for line in lines if line.startswith("Error"))

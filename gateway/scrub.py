@@ -49,6 +49,7 @@ CODING_SCHEMES = frozenset(
 _REQUIRED = (0x00080016, 0x00080018, 0x0020000D, 0x0020000E)
 _PATIENT_NAME, _PATIENT_ID = 0x00100010, 0x00100020
 _TIME_ZONE = 0x00080201
+_FRAME_POINTER = 0x00280009
 _CODES = frozenset({0x00080100, 0x00080102, 0x00080103, 0x00080119, 0x00080120})
 _FREE = frozenset({"LO", "SH", "LT", "ST", "UC", "UT"})
 _TEXT = _FREE | {"PN", "AE"}
@@ -126,9 +127,22 @@ def scrub(original: Dataset, profile: Profile, pseudonyms: Pseudonyms) -> Datase
             vr, action = profile.resolved(tag, sop_class)
             if action is Action.DUMMY:
                 clean[tag] = scrubbing.written(BaseTag(tag), vr, scrubbing.name)
+        if _FRAME_POINTER in clean and not _targets(clean) <= clean.keys():
+            del clean[
+                _FRAME_POINTER
+            ]  # it tells how frames follow each other by an attribute that did not pass
         _character_set(clean, original, scrubbing.foreign)
         clean.file_meta = _file_meta(clean, syntax)
     return clean
+
+
+def _targets(clean: Dataset) -> set[BaseTag]:
+    value = clean[_FRAME_POINTER].value
+    return {
+        BaseTag(tag)
+        for tag in (value if isinstance(value, MultiValue | list) else [value])
+        if tag is not None
+    }
 
 
 @dataclass(frozen=True)

@@ -390,3 +390,11 @@ def test_no_warning_or_log_record_quotes_a_value(tmp_path: Path) -> None:
         check=True,
     )
     assert "Zweifelsfrei" not in said.stdout + said.stderr
+
+
+def test_a_pointer_to_an_attribute_that_did_not_pass_does_not_pass_either() -> None:
+    for target, passes in ((0x00280010, True), (0x00540010, False)):
+        original = photograph(skin())
+        original.FrameIncrementPointer = [target]
+        original.EnergyWindowVector = [1]
+        assert ("FrameIncrementPointer" in cleaned(original)) is passes
