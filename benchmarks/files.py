@@ -43,12 +43,13 @@ from pydicom.uid import (
 from system.peers import find_program, orthanc
 
 from gateway import frames, offline, part10
-from gateway.deidentify import ByKind, Deidentifier, MetadataOnly
+from gateway.deidentify import Deidentifier, MetadataOnly
 from gateway.objects import storage_classes
 from gateway.profiles import Profile
 from gateway.pseudonym import Pseudonyms
 from gateway.redact import Redacted
 from gateway.settings import Objects
+from gateway.treatment import ByKind
 
 KEY = bytes(range(32))
 LIMIT_S = 120.0

@@ -262,13 +262,13 @@ def _audit(options: argparse.Namespace) -> int:
 
 
 def _deidentify(options: argparse.Namespace) -> int:
-    from gateway import deidentify, offline
+    from gateway import offline, treatment
 
     conf = settings.load(options.conf)
     conf = conf.offline(_chosen_profile(conf, options.profile))
     found = offline.sources(options.paths, options.out)
     if options.metadata_only:
-        build: Callable[[], Treat] = partial(deidentify.build_metadata_only, conf)
+        build: Callable[[], Treat] = partial(treatment.build_metadata_only, conf)
     else:
         build = partial(build_treatment, conf)
     lines = offline.run(
@@ -284,12 +284,12 @@ def _deidentify(options: argparse.Namespace) -> int:
 
 
 def _lookup(options: argparse.Namespace) -> int:
-    from gateway import deidentify
+    from gateway import treatment
 
     if not is_pseudonym(options.pseudonym):  # what is no pseudonym may be a patient's name: it goes nowhere
         raise Misconfigured("This is no pseudonym: 16 of the characters A-Z and 2-7, or a UID below 2.25.")
     conf = settings.load(options.conf)
-    crosswalk = deidentify.build_crosswalk(conf)
+    crosswalk = treatment.build_crosswalk(conf)
     if crosswalk is None:
         raise Misconfigured("There is no crosswalk here: [crosswalk] enabled is false.")
     trail, actor, asked = _trail(conf), f"operator:{getpass.getuser()}", {"pseudonym": options.pseudonym}
@@ -329,14 +329,14 @@ def _demo(options: argparse.Namespace) -> int:
 
 def build_treatment(conf: Settings) -> "Treat":
     """The treatment of one object, with the models that the settings choose."""
-    from gateway import deidentify
+    from gateway import treatment
     from inference.bundle import BundleError
 
     try:
         models = _served_models(conf) if conf.models.engine == "triton" else _local_models(conf)
     except BundleError as error:
         raise Misconfigured(str(error)) from error
-    return deidentify.build_treatment(conf, models)
+    return treatment.build_treatment(conf, models)
 
 
 def _local_models(conf: Settings) -> "Models":

@@ -15,11 +15,11 @@ from pathlib import Path
 from pydicom import dcmread
 
 from gateway import cli
-from gateway.deidentify import ByKind
 from gateway.errors import Held, Postponed, Refused
 from gateway.instance import Cleared, Evidence, PseudonymousUid
 from gateway.settings import Settings
 from gateway.stages import Treat
+from gateway.treatment import ByKind
 
 
 def pseudonym(uid: str) -> str:

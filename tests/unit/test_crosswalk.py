@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from photographs import Patient, photograph, save, skin
 
-from gateway import cli, deidentify, settings
+from gateway import cli, settings, treatment
 from gateway.audit import Trail
 from gateway.crosswalk import Broken, Crosswalk, Original, Recorder
 from gateway.errors import Held
@@ -114,7 +114,7 @@ def test_what_was_treated_can_be_looked_up_and_the_trail_says_who_asked(
 ) -> None:
     original = save(photograph(skin()), tmp_path / "original.dcm")
     conf = settings.load(configured)
-    cleared = deidentify.build_metadata_only(conf)(original)
+    cleared = treatment.build_metadata_only(conf)(original)
     capsys.readouterr()
     assert cli.main(["lookup", "--conf", str(configured), cleared.sop_instance]) == 0
     assert json.loads(capsys.readouterr().out)["kind"] == "instance"
@@ -134,7 +134,7 @@ def test_without_a_trail_nothing_is_told(
     tmp_path: Path, configured: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     conf = settings.load(configured)
-    cleared = deidentify.build_metadata_only(conf)(save(photograph(skin()), tmp_path / "original.dcm"))
+    cleared = treatment.build_metadata_only(conf)(save(photograph(skin()), tmp_path / "original.dcm"))
     (conf.ledger.folder / "audit.jsonl").mkdir()
     capsys.readouterr()
     assert cli.main(["lookup", "--conf", str(configured), cleared.sop_instance]) == 1
