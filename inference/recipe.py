@@ -5,10 +5,12 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from inference.data import DataError
+
 Recipe = TypeVar("Recipe")
 
 
-class RecipeError(ValueError):
+class RecipeError(DataError):
     """The recipe cannot be followed; the message names the file and the key."""
 
 

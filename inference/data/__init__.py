@@ -2,4 +2,4 @@
 
 
 class DataError(ValueError):
-    """Data that cannot be learnt from; the message says what is wrong and what to do."""
+    """Data, a recipe or weights that cannot be learnt from; the message says what is wrong and what to do."""

@@ -1,8 +1,9 @@
 """Annotations in COCO's form, polygons or RLE, brought into the manifest's: one index mask for every picture."""
 
 import json
+import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from inference.contract import CLASSES, DISEASES
 from inference.data import DataError
-from inference.data.manifest import NORMAL, Labels, Photograph, table, write
+from inference.data.manifest import NORMAL, Labels, Photograph, read_labels, table, write
 
 LESION = CLASSES.index("lesion")
 WHO = ("image", "patient", "disease")
@@ -109,6 +110,41 @@ def mask_of(picture: Mapping[str, Any], segmentations: list[tuple[int, Any]]) ->
                 f"An annotation of {picture['file_name']} is neither polygons nor RLE of its size."
             ) from error
     return labels
+
+
+def write_coco(rows: Sequence[Photograph], file: Path) -> Path:
+    """Write what the masks of photographs label as COCO annotations in compressed RLE, with patient and disease.
+
+    Lesions are of a category named after the disease, where the contract knows it. Paths are relative to the file.
+    """
+    from pycocotools import mask as rle
+
+    names = [
+        *CLASSES[1:LESION],
+        *dict.fromkeys(row.disease for row in rows if row.disease in DISEASES),
+        "lesion",
+    ]
+    pictures: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, row in enumerate(rows, start=1):
+        labels = read_labels(row.mask)
+        name = Path(os.path.relpath(row.image, file.parent)).as_posix()
+        size = {"height": labels.shape[0], "width": labels.shape[1]}
+        pictures.append(
+            {"id": number, "file_name": name, **size, "patient": row.patient, "disease": row.disease}
+        )
+        for index in np.unique(labels[labels > 0]).tolist():
+            called = row.disease if index == LESION and row.disease in DISEASES else CLASSES[index]
+            packed = rle.encode(np.asfortranarray(labels == index, np.uint8))
+            segmentation = {"size": packed["size"], "counts": packed["counts"].decode()}
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": number, "category_id": names.index(called) + 1,
+                 "segmentation": segmentation, "iscrowd": 1}
+            )  # fmt: skip
+    categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
+    content = {"images": pictures, "categories": categories, "annotations": annotations}
+    file.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    return file
 
 
 def _class(name: str, classes: Mapping[str, str]) -> int:

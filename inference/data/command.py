@@ -125,7 +125,9 @@ def _pairs_options(parser: argparse.ArgumentParser) -> None:
         "--pipeline", type=Path, help="diffusers pipeline that paints, instead of the bundle's"
     )
     parser.add_argument("--seeds", type=int, default=4, help="paintings of every photograph (default 4)")
-    parser.add_argument("--limit", type=int, default=0, help="only the first so many photographs (0: all)")
+    parser.add_argument(
+        "--limit", type=int, default=0, help="at most so many photographs, evenly taken (0: all)"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.set_defaults(run=_pairs)
 
@@ -134,7 +136,8 @@ def _pairs(given: argparse.Namespace) -> int:
     if given.seeds < 2:
         raise DataError("a pair needs at least two paintings: --seeds 2 or more.")
     rows = manifest.read(given.data)
-    rows = rows[: given.limit or len(rows)]
+    if given.limit and given.limit < len(rows):
+        rows = [rows[index] for index in np.linspace(0, len(rows) - 1, given.limit).round().astype(int)]
     models = _loader(given.bundle)()
     if given.pipeline:
         from inference.inpaint.inpainter import DiffusionInpainter
@@ -165,6 +168,7 @@ def _synthetic_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shares", default="8:1:1", help=f"as for split, or {HELD_BACK}: the project's held-back "
                         "portraits are the test set, at most --limit of them and of the others")  # fmt: skip
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--coco", action="store_true", help="write coco.json too, to try import-coco with")
     parser.add_argument(
         "--bundle", type=Path, default=Path("bundles/nano"), help="whose models segment and invent people"
     )
@@ -194,6 +198,8 @@ def _synthetic(given: argparse.Namespace) -> int:
             portraits, given.out, each=given.each, seed=given.seed, wanted=wanted, tested=tested,
             tick=lambda: bar.advance(task),
         )  # fmt: skip
+    if given.coco:
+        coco.write_coco(rows, given.out / "coco.json")
     print(
         f"{len(rows)} photographs of {len({row.patient for row in rows})} patients: {given.out / manifest.NAME}"
     )

@@ -21,6 +21,7 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 
+from inference.data import DataError
 from inference.inpaint.build import without_paths
 from inference.progress import learning_rate, load_state, save_state
 
@@ -28,7 +29,7 @@ UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
 TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj"]
 
 
-class PipelineError(ValueError):
+class PipelineError(DataError):
     """The pipeline or a checkpoint cannot be fine-tuned; the message says why."""
 
 

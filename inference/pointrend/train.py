@@ -18,14 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from inference.contract import CLASSES
+from inference.data import DataError
 from inference.data.manifest import manifest_file, read
 from inference.pointrend import scenes
-from inference.pointrend.config import PointRendConfig, write_config
+from inference.pointrend.config import ConfigError, PointRendConfig, write_config
 from inference.pointrend.data import Mix, Samples
 from inference.pointrend.losses import pointrend_losses
 from inference.pointrend.model import PointRend, channels_last
 from inference.pointrend.site import SiteScenes, judge
-from inference.pointrend.weights import adopt_weights, write_weights
+from inference.pointrend.weights import WeightsError, adopt_weights, write_weights
 from inference.progress import Meter, load_state, save_state
 from inference.recipe import RecipeError, recipe
 from inference.split import held_back
@@ -279,7 +280,13 @@ def _scenes(data: Path, recipe: Recipe) -> tuple[Sequence[scenes.Scene], Sequenc
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parses the command line and trains."""
+    """Parses the command line and trains.
+
+    Raises
+    ------
+    inference.data.DataError
+        Data, recipe, configuration or weights cannot be learnt from.
+    """
     parser = argparse.ArgumentParser(prog="gateway-models train segment", description=__doc__)
     parser.add_argument(
         "--data", type=Path, required=True, help="manifest.csv, or a folder with it or with portraits"
@@ -299,10 +306,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             kind = type(field.default)
             parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=None)
     given = vars(parser.parse_args(argv))
-    chosen = recipe(Recipe, given["recipe"], "", **{f.name: given.get(f.name) for f in fields(Recipe)})
-    config = replace(PointRendConfig.from_yaml(given["model"]), classes=len(CLASSES))
-    path = train(config, chosen, given["data"], given["out"], given["start_from"])
-    write_config(given["model"], path.parent / "config.yaml", len(CLASSES))
+    try:
+        chosen = recipe(Recipe, given["recipe"], "", **{f.name: given.get(f.name) for f in fields(Recipe)})
+        config = replace(PointRendConfig.from_yaml(given["model"]), classes=len(CLASSES))
+        path = train(config, chosen, given["data"], given["out"], given["start_from"])
+        write_config(given["model"], path.parent / "config.yaml", len(CLASSES))
+    except (ConfigError, WeightsError, scenes.MissingDataError) as error:
+        raise DataError(f"{error}.") from error
     print(f"weights in {path}", flush=True)
     return 0
 

@@ -141,6 +141,15 @@ def test_coco_becomes_a_manifest_with_index_masks(tmp_path: Path, form: str) -> 
     assert (two.read()[1] == 1).sum() == 600
 
 
+def test_masks_written_as_coco_come_back_as_they_were(tmp_path: Path) -> None:
+    rows = made(tmp_path / "set", ["p0", "p1"], each=3)
+    file = coco.write_coco(rows, tmp_path / "set/coco.json")
+    for row, again in zip(rows, coco.import_coco(file, file.parent, tmp_path / "again"), strict=True):
+        assert (again.disease, again.patient) == (row.disease, row.patient)
+        assert again.read()[1].tobytes() == row.read()[1].tobytes()
+    assert [row.split for row in manifest.read(tmp_path / "again")] == [""] * 6
+
+
 def test_a_picture_without_a_patient_or_with_a_strange_category_is_refused(tmp_path: Path) -> None:
     file = coco_file(tmp_path / "site", "runs")
     with pytest.raises(DataError, match=r"a/1.png names no patient"):
