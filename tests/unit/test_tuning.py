@@ -1,6 +1,7 @@
 """Fine-tuning of the inpainter: it learns, goes on where it was ended, and what it writes paints."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from people import made
 
+from inference.cli import main
 from inference.data import DataError, pairs
 from inference.data.pairs import Pair
 from inference.inpaint import finetune, preferences
@@ -125,13 +127,34 @@ def preferred(folder: Path, count: int = 6) -> list[Pair]:
     return found
 
 
-def test_a_pipeline_learns_which_painting_is_preferred(tmp_path: Path) -> None:
+def test_the_command_teaches_which_painting_is_preferred(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pairs.write(tmp_path / "pairs.csv", preferred(tmp_path))
-    tuning = replace(QUICK, steps=12, judge_every=12)
-    preferences.train(tmp_path, NANO, tmp_path / "out", tuning, preferences.Preferring(margin=1.0))
+    asked = ["train", "preferences", "--data", tmp_path, "--out", tmp_path / "out", "--pipeline", NANO]
+    asked += ["--config", ROOT / "conf/training/preferences.toml", "--steps", 12, "--judge-every", 12]
+    asked += ["--batch", 2, "--rank", 2, "--learning-rate", 3e-3, "--workers", 0]
+    assert main([str(word) for word in asked]) == 0
+    assert "preferred" in capsys.readouterr().out
     before, after = figures(tmp_path / "out")
     assert after["gap"] > before["gap"]
     assert after["winner"] < before["winner"] * 1.02
+    assert (tmp_path / "out/pipeline/model_index.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("part", "extra", "told"),
+    [
+        ("inpaint", ["--config", "conf/training/segment.toml"], "manifest.csv cannot be read"),
+        ("preferences", ["--config", "none.toml"], "none.toml cannot be read as a TOML file"),
+        ("segment", ["--start-from", "none.pth"], "holds no portraits|no portraits in"),
+    ],
+)
+def test_what_cannot_be_learnt_from_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], part: str, extra: list[str], told: str
+) -> None:
+    assert main(["train", part, "--data", str(tmp_path), "--out", str(tmp_path / "out"), *extra]) == 1
+    assert re.search(told, capsys.readouterr().err)
 
 
 def test_pairs_are_read_from_csv_and_from_json_lines_alike(tmp_path: Path) -> None:
