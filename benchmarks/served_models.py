@@ -3,8 +3,8 @@
     python benchmarks/served_models.py
     python benchmarks/served_models.py --data ../shared --photographs 40
 
-With photographs, instead: portraits go through the gateway twice, once with each engine; the server is killed when a quarter
-is done and started again ten seconds later. Both have to end with the same instances forwarded and held.
+With photographs, instead: portraits go through the gateway twice, once with each engine; the server is killed when a
+quarter is done and started again ten seconds later. Both have to end with the same instances forwarded and held.
 """
 
 import argparse
