@@ -29,6 +29,8 @@ TRIES = 3
 """Of one question to one server whose model had to be brought back meanwhile."""
 REST_S = (0.5, 5.0)
 """Shortest and longest time that a server is left alone after a failure; it doubles each time."""
+LONGEST_REASON = 200
+"""Characters of a server's own words that are passed on."""
 # In milliseconds: a server that comes back is found within a second.
 RECONNECT = {"initial": 200, "min": 200, "max": 1000}
 
@@ -182,7 +184,7 @@ class Endpoint:
         self._client.close()
 
     def _check(self, probe: Question) -> None:
-        """Return when the model has answered something small, having brought it back where it was dead.
+        """Return when the model has answered something small, having brought it back where it was dead or not there.
 
         Raises
         ------
@@ -190,12 +192,14 @@ class Endpoint:
             It cannot be brought back.
         """
         with self._translated(probe):
-            if not self._client.is_server_ready(client_timeout=HEALTH_S):
+            if not self._client.is_server_live(client_timeout=HEALTH_S):
                 raise _Away("it is not ready")
-            if not self._client.is_model_ready(probe.model, client_timeout=HEALTH_S):
-                raise _Away(f"{probe.model} is not loaded")
+            there = self._client.is_model_ready(probe.model, client_timeout=HEALTH_S)
         try:
-            self._answer(probe)
+            if there:
+                self._answer(probe)
+            else:
+                self._load(probe)
         except _Sick:
             self._reload(probe)
         except _Declined as error:
@@ -217,14 +221,18 @@ class Endpoint:
                 self._check(probe)
 
     def _reload(self, probe: Question) -> None:
-        begun = time.monotonic()
         try:
             with self._translated(probe):
                 self._client.unload_model(probe.model, client_timeout=HEALTH_S)
-                self._client.load_model(probe.model, client_timeout=RELOAD_S)
-            self._answer(probe)
+            self._load(probe)
         except (_Sick, _Declined) as error:
-            raise _Away(f"{probe.model} is dead and could not be loaded again") from error
+            raise _Away(f"{probe.model} is dead and could not be loaded again: {error}") from error
+
+    def _load(self, probe: Question) -> None:
+        begun = time.monotonic()
+        with self._translated(probe):
+            self._client.load_model(probe.model, client_timeout=RELOAD_S)
+        self._answer(probe)
         self._revivals[probe.model] = self._revivals.get(probe.model, 0) + 1
         seconds = round(time.monotonic() - begun, 3)
         self._terms.told("models.revived", endpoint=self.url, model=probe.model, seconds=seconds)
@@ -283,9 +291,8 @@ class Endpoint:
                 raise _Sick(error.message()) from error
             if status == "INVALID_ARGUMENT":
                 raise _Declined(error.message()) from error
-            # What is not found is another bundle, or a model that is not loaded: the server's own words say which.
-            reason = error.message() if status == "NOT_FOUND" else status.lower().replace("_", " ")
-            raise _Away(f"{question.model}: {reason}") from error
+            words = " ".join(error.message().split())[:LONGEST_REASON]
+            raise _Away(f"{question.model}: {status.lower().replace('_', ' ')}, {words}") from error
 
 
 class Endpoints:

@@ -1,5 +1,6 @@
 """A live Triton server that is mistreated: what fails comes back, and nothing wrong is ever taken for an answer."""
 
+import importlib
 import os
 import shutil
 import signal
@@ -76,6 +77,15 @@ def test_a_model_that_dies_under_several_callers_is_loaded_again_once(triton: Tr
     together(callers)
     assert len(answers) == 3
     assert all(np.array_equal(answer, before) for answer in answers)
+    assert client.events() == ["models.revived"]
+
+
+def test_a_model_that_is_not_loaded_is_loaded(triton: Triton, client: Client) -> None:
+    control = importlib.import_module("tritonclient.grpc").InferenceServerClient(triton.url)
+    control.unload_model("pointrend")
+    wait_until(lambda: not control.is_model_ready("pointrend"), "the model is gone")
+    control.close()
+    client.segment()
     assert client.events() == ["models.revived"]
 
 
