@@ -1,8 +1,9 @@
 """What trainings share: a bar for people, lines for logs, states that survive a kill, a learning rate."""
 
+import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,15 @@ def load_state(path: Path) -> dict[str, Any] | None:
         return None
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
+
+
+def write_figures(path: Path, figures: Sequence[Mapping[str, float]]) -> None:
+    """Write figures as JSON, one object each; what is no number is ``null``."""
+    plain = [
+        {name: value if math.isfinite(value) else None for name, value in one.items()} for one in figures
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
 
 
 def learning_rate(step: int, steps: int, highest: float, warm_up: int = 200) -> float:

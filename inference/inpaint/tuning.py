@@ -4,7 +4,6 @@ The pipeline may be the nano bundle's or Stable Diffusion 2's. Shape letters: N 
 its latents, D features of the UNet's middle, h their side; pictures are float32 in [−1, 1].
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 
 from inference.data import DataError
 from inference.inpaint.build import without_paths
-from inference.progress import learning_rate, load_state, save_state
+from inference.progress import learning_rate, load_state, save_state, write_figures
 
 UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
 TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj"]
@@ -225,10 +224,7 @@ class Tuner:
         """Keep figures of the held-out pictures, in memory and in ``figures.json``."""
         self.figures.append({"step": step, **figures})
         if self.accelerator.is_main_process:
-            self.out.mkdir(parents=True, exist_ok=True)
-            (self.out / "figures.json").write_text(
-                json.dumps(self.figures, indent=1) + "\n", encoding="utf-8"
-            )
+            write_figures(self.out / "figures.json", self.figures)
             shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
             print(f"judged after {step} steps: {shown}", flush=True)
 

@@ -4,7 +4,6 @@ The same command goes on where an earlier run was ended.
 """
 
 import argparse
-import json
 import math
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
@@ -27,7 +26,7 @@ from inference.pointrend.losses import pointrend_losses
 from inference.pointrend.model import PointRend, channels_last
 from inference.pointrend.site import SiteScenes, judge
 from inference.pointrend.weights import WeightsError, adopt_weights, write_weights
-from inference.progress import Meter, load_state, save_state
+from inference.progress import Meter, load_state, save_state, write_figures
 from inference.recipe import RecipeError, recipe
 from inference.split import held_back
 
@@ -149,7 +148,7 @@ class Training:
         """Takes the averaged weights' IoU on held-out photographs into ``out/figures.json``."""
         found = judge(self.average, held_out, self.recipe.size_px)
         self.figures.append({"step": self.done, **found})
-        (out / "figures.json").write_text(json.dumps(self.figures, indent=1) + "\n", encoding="utf-8")
+        write_figures(out / "figures.json", self.figures)
         shown = "  ".join(f"{name} {value:.3f}" for name, value in found.items())
         print(f"judged after {self.done} steps: {shown}", flush=True)
 

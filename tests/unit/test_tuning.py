@@ -18,6 +18,7 @@ from inference.inpaint import finetune, preferences
 from inference.inpaint.examples import Examples
 from inference.inpaint.inpainter import DiffusionInpainter
 from inference.inpaint.tuning import PipelineError, Tuner, Tuning, load_pipeline
+from inference.progress import write_figures
 from inference.recipe import RecipeError, recipe
 
 ROOT = Path(__file__).parents[2]
@@ -232,3 +233,8 @@ def test_a_recipe_that_cannot_be_followed_says_why(tmp_path: Path, text: str, to
 def test_a_form_of_diff_that_is_none_is_refused() -> None:
     with pytest.raises(RecipeError, match="separate or literal"):
         finetune.Losses(diff_form="apart")
+
+
+def test_figures_that_are_no_numbers_are_null(tmp_path: Path) -> None:
+    write_figures(tmp_path / "figures.json", [{"step": 0, "likeness": float("nan")}])
+    assert json.loads((tmp_path / "figures.json").read_text()) == [{"step": 0, "likeness": None}]
