@@ -116,8 +116,10 @@ def who(number: int) -> tuple[str, Patient]:
     """The character set and the person of this number."""
     character_set, name, physician = PEOPLE[number % len(PEOPLE)]
     family, _, rest = name.partition("^")
+    turn = number // len(PEOPLE)
+    suffix = f"{chr(97 + turn // 26)}{chr(97 + turn % 26)}" if family.isascii() else ""
     return character_set, Patient(
-        name=f"{family}{'abcdefghijklmnop'[number // len(PEOPLE)] if family.isascii() else ''}^{rest}",
+        name=f"{family}{suffix}^{rest}",
         number=f"MRN{73110 + 7 * number}",
         birth_date=f"{date(1931, 1, 17) + timedelta(days=401 * number):%Y%m%d}",
         accession=f"A{55102 + 11 * number}",

@@ -14,6 +14,7 @@ from gateway.errors import Misconfigured
 from gateway.pseudonym import (
     MAX_SHIFT_DAYS,
     Pseudonyms,
+    is_pseudonym,
     keep_time,
     normal_name,
     shift_date,
@@ -182,3 +183,18 @@ def test_times_of_day_stay(value: str) -> None:
 @pytest.mark.parametrize("value", ["", "24", "300000", "12h30", "SMITH"])
 def test_what_is_no_time_does_not_stay(value: str) -> None:
     assert keep_time(value) is None
+
+
+def test_a_key_has_a_name_that_tells_it_from_others_and_nothing_else() -> None:
+    keys = [bytes([n]) * 32 for n in range(50)]
+    names = {Pseudonyms(key).key_name for key in keys}
+    assert len(names) == len(keys)
+    assert all(len(name) == 8 and name.isalnum() and name.isupper() for name in names)
+    assert Pseudonyms(bytes(32)).key_name == "66SMHAJR"
+
+
+@pytest.mark.parametrize("text", ["Zweifelsfrei^Adelheid", "MRN73110", "1.2.3", "2.25.", "", "ABCDEFGH"])
+def test_an_original_is_no_pseudonym(text: str) -> None:
+    assert not is_pseudonym(text)
+    assert is_pseudonym(Pseudonyms(bytes(32)).identifier(text))
+    assert is_pseudonym(Pseudonyms(bytes(32)).uid(text))

@@ -20,6 +20,7 @@ from pydicom.uid import (
     CTImageStorage,
     DermoscopicPhotographyImageStorage,
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
     SecondaryCaptureImageStorage,
@@ -30,7 +31,7 @@ from pydicom.uid import (
 from gateway import part10
 from gateway.errors import Held, Outcome, Refused
 from gateway.identities import Patient, well_known
-from gateway.profiles import Action, Option, Profile
+from gateway.profiles import Action, Option, Private, Profile
 from gateway.pseudonym import Pseudonyms
 from gateway.scrub import IMPLEMENTATION_CLASS_UID, scrub
 
@@ -251,6 +252,106 @@ def test_kept_text_keeps_its_letters(
     clean = cleaned(ds)
     assert clean.AnatomicRegionSequence[0].CodeMeaning == meaning
     assert clean.get("SpecificCharacterSet") == expected
+
+
+def test_safe_private_attributes_stay_with_their_creator_and_no_others() -> None:
+    profile = Profile(
+        options=frozenset({Option.SAFE_PRIVATE}), private={Private("GALAXY CAMERA", 0x0009, 5): "DS"}
+    )
+    for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian):
+        ds = photograph(skin(), syntax=syntax)
+        ds.add_new(0x00091005, "DS", "47.5")
+        siemens = ds.private_block(0x0019, "SIEMENS MR HEADER", create=True)
+        siemens.add_new(0x0C, "IS", "1000")
+        siemens.add_new(0x0D, "CS", "Zweifelsfrei, A.")
+        siemens.add_new(0x0B, "LO", "Zweifelsfrei")
+        ds.private_block(0x0019, "SOMEBODY", create=True).add_new(0x0C, "IS", "4711")
+        clean = cleaned(ds, profile)
+        kept = {int(e.tag): e.value for e in clean if e.tag.is_private}
+        assert kept == {
+            0x00090010: "GALAXY CAMERA", 0x00091005: 47.5, 0x00190010: "SIEMENS MR HEADER", 0x0019100C: 1000,
+        }  # fmt: skip
+
+
+def test_accession_number_and_study_id_are_pseudonyms_of_their_issuer_and_patient() -> None:
+    first, second, other = (photograph(skin(seed=n)) for n in range(3))
+    other.PatientID = "ANOTHER"
+    issuer = Dataset()
+    issuer.LocalNamespaceEntityID = "WARD 9"
+    other.IssuerOfAccessionNumberSequence = [issuer]
+    a, b, c = map(cleaned, (first, second, other))
+    assert a.AccessionNumber == b.AccessionNumber != c.AccessionNumber
+    assert a.StudyID == b.StudyID != c.StudyID
+    assert len({a.AccessionNumber, a.StudyID, a.PatientID}) == 3
+    first.AccessionNumber = ""
+    assert cleaned(first).AccessionNumber == ""
+
+
+def test_an_issuer_may_be_given_by_the_profile_or_by_qualifiers() -> None:
+    stated, silent, qualified = photograph(skin()), photograph(skin()), photograph(skin())
+    stated.IssuerOfPatientID = "HOSPITAL"
+    qualifier = Dataset()
+    qualifier.UniversalEntityID = "HOSPITAL"
+    qualified.IssuerOfPatientIDQualifiersSequence = [qualifier]
+    here = Profile(issuer="HOSPITAL")
+    assert len({cleaned(ds, here).PatientID for ds in (stated, silent, qualified)}) == 1
+    assert cleaned(silent).PatientID != cleaned(stated).PatientID
+
+
+def test_fractions_zones_order_and_ages_survive_the_shift() -> None:
+    ds = photograph(skin())
+    ds.TimezoneOffsetFromUTC = "+0530"
+    ds.AcquisitionDateTime = ["20240312101530.000001+0100", "20240312101530.000002+0100"]
+    moves = Profile(override={0x00100030: Action.CLEAN})
+    clean = cleaned(ds, moves)
+    assert clean.TimezoneOffsetFromUTC == "+0530"
+    assert [str(v)[8:] for v in clean.AcquisitionDateTime] == ["101530.000001+0100", "101530.000002+0100"]
+    age = date.fromisoformat(ds.StudyDate) - date.fromisoformat(ds.PatientBirthDate)
+    assert date.fromisoformat(clean.StudyDate) - date.fromisoformat(clean.PatientBirthDate) == age
+    ds.TimezoneOffsetFromUTC = "KOLKATA"
+    assert "TimezoneOffsetFromUTC" not in cleaned(ds)
+
+
+def test_content_items_are_cleaned_one_by_one() -> None:
+    profile = Profile(options=frozenset({Option.STRUCTURED_CONTENT}))
+    ds = photograph(skin())
+    items = []
+    for type_, keyword, value in (
+        ("TEXT", "TextValue", "left arm, Zweifelsfrei"),
+        ("TEXT", "TextValue", "Dr Fox"),
+        ("NUMERIC", "NumericValue", "5.5"),
+        ("PNAME", "PersonName", "Fox^Dr"),
+    ):
+        item, name = Dataset(), Dataset()
+        name.CodeValue, name.CodingSchemeDesignator, name.CodeMeaning = "121071", "DCM", "Finding"
+        item.ValueType, item.ConceptNameCodeSequence = type_, [name]
+        setattr(item, keyword, value)
+        items.append(item)
+    ds.AcquisitionContextSequence = items
+    kept = cleaned(ds, profile).AcquisitionContextSequence
+    assert [item.ValueType for item in kept] == ["TEXT", "NUMERIC", "PNAME"]
+    assert kept[0].TextValue == "left arm"
+    assert kept[2].PersonName == SITE.identifier("Fox^Dr", kind="person")
+    assert len(cleaned(ds).AcquisitionContextSequence) == 0
+
+
+def test_a_kept_text_loses_the_patients_name_and_is_replaced_where_nothing_else_is_in_it() -> None:
+    ds = photograph(skin(), sop_class=DermoscopicPhotographyImageStorage)
+    ds.Manufacturer, ds.ManufacturerModelName = "Studio Zweifelsfrei", "Adelheid"
+    clean = cleaned(ds)
+    assert clean.Manufacturer == "Studio"
+    assert clean.ManufacturerModelName == "REMOVED"  # type 1 in this kind of object
+    ds.SOPClassUID = VLPhotographicImageStorage
+    assert "ManufacturerModelName" not in cleaned(ds)
+
+
+def test_retained_uids_stay_and_what_is_no_uid_does_not() -> None:
+    profile = Profile(options=frozenset({Option.UIDS}))
+    ds = photograph(skin())
+    assert cleaned(ds, profile).SOPInstanceUID == ds.SOPInstanceUID
+    with part10.quiet():
+        ds.FrameOfReferenceUID = "Zweifelsfrei"
+    assert cleaned(ds, profile).FrameOfReferenceUID.startswith("2.25.")
 
 
 def test_an_override_of_the_operator_is_obeyed() -> None:
