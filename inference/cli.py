@@ -13,6 +13,7 @@ from rich.table import Table
 from inference import assemble
 from inference.bundle import Bundle, BundleError, read_bundle, seal, verify
 from inference.data import DataError
+from inference.evaluate import options
 
 TRAININGS = {
     "segment": "PointRend, which finds faces' features and lesions",
@@ -20,6 +21,7 @@ TRAININGS = {
     "preferences": "a given pipeline, on which of two paintings is preferred",
     "inpaint-base": "the nano bundle's inpainter, from nothing",
     "faces": "the face detector and the recogniser",
+    "classifier": "the judge of diseases for evaluate",
 }
 DATA = {
     "split": "choose train, validation and test by patient",
@@ -34,6 +36,7 @@ ENTRIES = {
     "preferences": "inference.inpaint.preferences",
     "inpaint-base": "inference.inpaint.command",
     "faces": "inference.faces.train",
+    "classifier": "inference.evaluate.classifier",
 }
 """The module whose ``main`` is each training."""
 
@@ -61,12 +64,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name, help=f"{text}: {', '.join(parts)}")
         command.add_argument("part", choices=parts, help="; ".join(f"{k}: {v}" for k, v in parts.items()))
         command.add_argument("rest", nargs=argparse.REMAINDER, help="its options; --help shows them")
+    options.add(commands.add_parser("evaluate", help="compare anonymisation methods, and attack them"))
     given = parser.parse_args(argv)
     try:
         if given.command in SERVING:
             return SERVING[given.command](given)
-        if given.command in {"train", "data"}:
-            return _learning(given.command, given.part, given.rest)
+        if given.command in {"train", "data", "evaluate"}:
+            return _learning(given)
         if given.command == "list":
             return _list(given.folder)
         if given.command in PARTS:
@@ -209,14 +213,18 @@ def _list(folder: Path) -> int:
     return 0
 
 
-def _learning(command: str, part: str, rest: Sequence[str]) -> int:
+def _learning(given: argparse.Namespace) -> int:
+    judging = given.command == "evaluate" or given.part == "classifier"
     try:
-        if command == "data":
-            return int(import_module("inference.data.command").main([part, *rest]))
-        return int(import_module(ENTRIES[part]).main(rest))
+        if given.command == "evaluate":
+            return int(import_module("inference.evaluate.command").run(given))
+        if given.command == "data":
+            return int(import_module("inference.data.command").main([given.part, *given.rest]))
+        return int(import_module(ENTRIES[given.part]).main(given.rest))
     except ImportError as error:
         raise BundleError(
-            f"This needs {error.name}, which is not installed: anoskin-gateway[train]."
+            f"This needs {error.name}, which is not installed: "
+            f"anoskin-gateway[{'evaluate' if judging else 'train'}]."
         ) from error
 
 
