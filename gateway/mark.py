@@ -166,6 +166,8 @@ def markers(ds: Dataset, profile: Profile, *, edited: bool | None = None, seen: 
         "file meta names another instance": meta is not None
         and text_of(meta, 0x00020003) == text_of(ds, 0x00080018)
         and text_of(meta, 0x00020002) == text_of(ds, 0x00080016),
+        "file meta holds more than it must": meta is not None
+        and all(0x00020000 <= tag <= 0x00020013 for tag in meta.keys()),  # noqa: SIM118
         "private or overlay elements are left": not any(
             (tag.is_private and not profile.keeps_private) or tag.group & 0xFF00 in {0x5000, 0x6000}
             for tag in ds.keys()  # noqa: SIM118  iterating a Dataset would parse every element

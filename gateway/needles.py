@@ -21,7 +21,7 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
 
-from gateway.descriptors import MIN_NAME, STANDARD_WORDS, folded, name_parts
+from gateway.descriptors import STANDARD_WORDS, folded, name_parts
 from gateway.identities import described, terms, text_of, well_known
 from gateway.mark import CODES
 from gateway.part10 import quiet
@@ -32,7 +32,6 @@ MIN_TEXT = 4
 MIN_DIGITS = 5
 MIN_UID = 6
 MAX_RUNS = 1000
-__all__ = ["MIN_NAME", "Needle", "Seen", "collect", "days_of", "walk"]
 
 _DATED = frozenset({"DA", "DT"})
 _TEXT = frozenset({"LO", "SH", "ST", "LT", "UT", "UC", "UR", "AE", "CS"})

@@ -109,6 +109,7 @@ def _drop(keyword: str) -> Callable[[Dataset], None]:
         (_drop("DerivationCodeSequence"), "derivation"),
         (_set("SOPInstanceUID", "1.2.3"), "pseudonym"),
         (lambda ds: setattr(ds.file_meta, "MediaStorageSOPInstanceUID", "2.25.7"), "another instance"),
+        (lambda ds: setattr(ds.file_meta, "SourceApplicationEntityTitle", "PACS"), "file meta holds more"),
         (lambda ds: ds.private_block(0x11, "X", create=True).add_new(1, "LO", "x"), "private"),
         (lambda ds: ds.add_new(0x60003000, "OW", b"\0\0"), "overlay"),
         (_set("SourceImageSequence", []), "source"),
