@@ -112,9 +112,9 @@ def work(name: str, pipe: Connection) -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     treat = TOOLS[name]()
-    while True:
-        files, target = pipe.recv()
-        with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.suppress(EOFError), contextlib.redirect_stdout(io.StringIO()):
+        while True:
+            files, target = pipe.recv()
             begun, spent = time.perf_counter(), time.process_time()
             for file in files:
                 treat(file, target / file.name)

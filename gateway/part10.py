@@ -122,6 +122,26 @@ def write(ds: Dataset) -> bytes:
     Held
         ``unwritable``: an element cannot be encoded.
     """
+    return b"".join(_pieces(ds))
+
+
+def is_exactly(file: bytes, ds: Dataset) -> bool:
+    """Whether a file is what :func:`write` makes of a data set, and nothing more.
+
+    Raises
+    ------
+    Held
+        ``unwritable``: an element cannot be encoded.
+    """
+    place = 0
+    for piece in _pieces(ds):
+        if not file.startswith(piece, place):
+            return False
+        place += len(piece)
+    return place == len(file)
+
+
+def _pieces(ds: Dataset) -> list[bytes]:
     buffer = BytesIO()
     ds.preamble = bytes(PREAMBLE_BYTES)
     try:
@@ -132,4 +152,4 @@ def write(ds: Dataset) -> bytes:
             dcmwrite(buffer, ds, enforce_file_format=True)
     except Exception as error:
         raise Held("unwritable", f"the clean object cannot be written ({type(error).__name__})") from error
-    return buffer.getvalue()
+    return [buffer.getvalue()]

@@ -32,8 +32,8 @@ class _NeedsThought(Exception):
     """Something that is not written here."""
 
 
-def encoded(ds: Dataset) -> bytes | None:
-    """The complete Part 10 file of ``ds``, its preamble all zeros; ``None`` if pydicom has to write it.
+def encoded(ds: Dataset) -> list[bytes] | None:
+    """The complete Part 10 file of ``ds`` in pieces, its preamble all zeros; ``None`` if pydicom has to write it.
 
     Whatever pydicom raises while it encodes a single value is raised.
     """
@@ -53,7 +53,7 @@ def encoded(ds: Dataset) -> bytes | None:
     except _NeedsThought:
         return None
     length = _SHORT.pack(2, 0, b"UL", 4) + len(group).to_bytes(4, "little")
-    return b"".join((bytes(128), b"DICM", length, group, *body))
+    return [bytes(128), b"DICM", length, group, *body]
 
 
 def _encodings(ds: Dataset) -> list[str]:
