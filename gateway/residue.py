@@ -38,6 +38,7 @@ from gateway.profiles import Action, Profile
 MIN_BYTES = 6
 MIN_SQUEEZED = 6
 
+_CHUNK = 1 << 15
 _CASE = 0x20  # the bit in which the cases of an ASCII letter differ
 
 _METHOD = 0x00120063
@@ -229,11 +230,14 @@ def search(haystack: bytes, forms: Mapping[bytes, str]) -> set[str]:
             starts.setdefault(_coarse(form[offset : offset + 3]), []).append((offset, form))
     first, last = (_likely(start[place : place + 2] for start in starts) for place in (0, 1))
     words = np.frombuffer(haystack, dtype="<u4", count=len(haystack) // 4)
-    halves = np.ascontiguousarray(words.view("<u2")[::2])
-    places = np.flatnonzero(np.take(first, halves))
-    places = places[last[(words[places] >> 8) & 0xFFFF]]
+    places: list[int] = []
+    for begin in range(0, len(words), _CHUNK):
+        part = words[begin : begin + _CHUNK]  # what a core keeps at hand
+        likely = np.flatnonzero(np.take(first, np.ascontiguousarray(part.view("<u2")[::2])))
+        likely = likely[last[(part[likely] >> 8) & 0xFFFF]]
+        places += (4 * (begin + likely)).tolist()
     found: set[bytes] = set()
-    for place in (4 * places).tolist():
+    for place in places:
         for offset, form in starts.get(_coarse(haystack[place : place + 3]), ()):
             start = place - offset
             if form not in found and haystack[max(start, 0) : start + len(form)].lower() == form:
