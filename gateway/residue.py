@@ -47,6 +47,7 @@ _NUMBERS = frozenset({"IS", "DS", "TM", "AS"})
 _CODED = frozenset({"UI", "CS"})
 _BASIC = Profile()
 _OURS = frozenset({METHOD, DERIVATION, PIXEL_BY_PIXEL_MASK[1], *CODES.values()})
+_DOTTED = re.compile(r"\d+(\.\d+)+")
 _SEPARATORS = re.compile(r"[\W_]+")
 
 
@@ -154,7 +155,11 @@ def _stays(element: Seen, text: str, kept: set[tuple[int, str]], profile: Profil
 
 
 def _stands_in(texts: str, value: str) -> bool:
-    return value in texts and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", texts) is not None
+    if value not in texts:
+        return False
+    # A number with dots, as a UID, is no part of a longer one.
+    before, after = (r"(?<![\w.])", r"(?!\w|\.\d)") if _DOTTED.fullmatch(value) else (r"(?<!\w)", r"(?!\w)")
+    return re.search(before + re.escape(value) + after, texts) is not None
 
 
 def _in_dates(before: list[Seen], after: list[Seen], profile: Profile) -> set[str]:

@@ -17,7 +17,7 @@ from gateway import frames, part10
 from gateway.errors import Held
 from gateway.mark import mark
 from gateway.needles import collect
-from gateway.profiles import Action, Profile
+from gateway.profiles import Action, Option, Profile
 from gateway.pseudonym import Pseudonyms
 from gateway.residue import residue, search
 from gateway.scrub import scrub
@@ -155,6 +155,39 @@ def test_an_original_uid_is_found(original: Dataset) -> None:
     clean = treated(original)
     clean.FrameOfReferenceUID = original.StudyInstanceUID
     assert residue(original, part10.write(clean), BASIC) == ["(0020,000D) Study Instance UID"]
+
+
+def test_a_uid_that_is_the_beginning_of_a_kept_one_is_no_leak() -> None:
+    ds = photograph(skin())
+    ds.file_meta.ImplementationClassUID = "1.2.826.0.1"
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = "1.2.826.0.1.3680043.9.1"
+    original = received(ds)
+    keeps = Profile(options=frozenset({Option.UIDS}))
+    clean = treated(original, keeps)
+    assert residue(original, part10.write(clean), keeps) == []
+    clean.SoftwareVersions = "root 1.2.826.0.1."
+    assert residue(original, part10.write(clean), keeps) != []
+
+
+@pytest.mark.parametrize(
+    "value", ["PID7731QX", "pid 7731 qx", "PID/7731/QX", "ＰＩＤ-7731-ＱＸ", "2024年3月12日"]
+)
+def test_identifiers_with_other_separators_and_days_in_other_notations_are_found(
+    original: Dataset, value: str
+) -> None:
+    clean = treated(original)
+    clean.SpecificCharacterSet, clean.SoftwareVersions = "ISO_IR 192", f"v1 {value} x"
+    assert residue(original, part10.write(clean), BASIC) != []
+
+
+def test_accents_and_their_transcriptions_are_found() -> None:
+    ds = photograph(skin())
+    ds.PatientName = "Müller-Lüdenscheidt^Jürgen"
+    original = received(ds)
+    clean = treated(original)
+    for value in ("MUELLER", "Muller", "Ju\u0308rgen", "juergen"):
+        clean.SpecificCharacterSet, clean.SoftwareVersions = "ISO_IR 192", value
+        assert residue(original, part10.write(clean), BASIC) == ["(0010,0010) Patient's Name"], value
 
 
 def test_a_date_that_did_not_move_is_found(original: Dataset) -> None:
