@@ -39,8 +39,9 @@ def outcome(redactor, image, seed):
         features=done.features,
         hidden_pixels=int(done.hide.sum()),
         uncovered_pixels=done.uncovered_pixels,
+        doubtful=done.doubtful,
         similarity=done.similarity,
-        similarity_limit=redactor.models.similarity_limit,
+        similarity_limit=done.similarity_limit,
     )
     try:
         release.check(evidence, [release.coverage, release.similarity])

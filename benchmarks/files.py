@@ -64,12 +64,16 @@ class Rectangle:
         """Nobody."""
         return []
 
-    def redact(self, pictures: Any, _prompt: str, seed: int, _others: Any = ()) -> Redacted:
+    def redact(self, pictures: Any, _prompt: str, seed: int, _others: Any = (), **_: Any) -> Redacted:
         """Noise in the rectangle."""
         hide = rectangle(pictures.shape[:3])
         painted = pictures.copy()
         painted[hide] = np.random.default_rng(seed).integers(0, 256, (int(hide.sum()), 3), np.uint8)
-        return Redacted(painted, hide, np.zeros_like(hide), 1, True, 0, 0.0, 1)
+        nothing = np.zeros_like(hide)
+        return Redacted(
+            frames=painted, hide=hide, keep=nothing, written=nothing, faces=1, features=True, uncovered_pixels=0,
+            doubtful=0, similarity=0.0, similarity_limit=0.5, attempts=1,
+        )  # fmt: skip
 
 
 def rectangle(shape: tuple[int, ...]) -> Any:

@@ -67,8 +67,9 @@ def main():
         result, hide, keep = done.frames[0], done.hide[0], done.keep[0]
         passed = (
             done.uncovered_pixels == 0
+            and done.doubtful == 0
             and done.similarity is not None
-            and done.similarity < models.similarity_limit
+            and done.similarity < done.similarity_limit
         )
         faces = judge.find(sick.image)
         cosine = max((float(judge.embed(sick.image, f.landmarks) @ judge.embed(result, f.landmarks)) for f in faces),
@@ -77,6 +78,7 @@ def main():
             {
                 "passed": passed,
                 "uncovered": done.uncovered_pixels,
+                "doubtful": done.doubtful,
                 "similarity": done.similarity,
                 "independent_cosine": cosine,
                 "outside_identical": bool((result[~hide] == sick.image[~hide]).all()),

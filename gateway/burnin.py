@@ -1,14 +1,17 @@
-"""Text in the pixels: names and dates that were burned into a photograph, found by RapidOCR.
+"""Text in the pixels: names and dates that were burned into a photograph, found by RapidOCR and painted out.
 
-The picture is looked at as it is, or reduced to 1500 pixels on its longer side. Letters from about 10 pixels height
-*after* that are found: in a picture of 4000 pixels those of 27 and more.
+A reader misses at one size or turn what it sees at another, so a picture is looked at several times
+(:func:`views`): small, for large letters, at all four quarter turns; larger, at two; and, of a large photograph, once
+more with 3000 pixels on its longer side. Letters from about 10 pixels height in a look are found: in a picture of
+4000 pixels those of 13 and more.
 
-Portraits hold flags, pins and buttons that a reader of text takes for single letters; what counts as text has at
-least three letters or digits (two where the script writes a word with two signs) and was read with confidence.
+Portraits hold flags, pins and buttons that a reader takes for single letters; what counts as text has at least three
+letters or digits (two where the script writes a word with two signs) and was read with confidence. Beside such a text
+less is enough (:data:`NEIGHBOUR_SCORE`): a line is often read in pieces.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +19,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.errors import Held, Misconfigured
+from inference.blend import erased
 
-MAX_SIDE_PX = 1500
+LOOKS = ((1000, (0, 1, 2, 3)), (1500, (0, 1)), (3000, (0,)))
+"""Longer side of each look in pixels, and the quarter turns it is made at."""
+LARGEST_PX = LOOKS[-1][0]
+ENLARGED = 2.0
+"""Small pictures are enlarged by this at most."""
 MIN_SCORE = 0.8
+NEIGHBOUR_SCORE = 0.5
 MIN_SIGNS = 3
 MIN_IDEOGRAPHS = 2
+SAME_PLACE = 0.6
+"""Share of a box inside a better reading's box from which on it is another look at the same text."""
+ROUNDS = 3
+"""Times that what is left is painted out, and read again, before it holds."""
+MARGIN = 0.35
+"""Painted around a text, as a share of its height; twice that before and after it, where a reader cuts letters off."""
 
 ALLOWED: tuple[str, ...] = (
     r"[LR]",
@@ -34,6 +49,8 @@ A row of digits without a unit may be a ruler's, a date or a number of a patient
 
 _IDEOGRAPH = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
+Rgb = NDArray[np.uint8]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Text:
@@ -42,7 +59,8 @@ class Text:
     Attributes
     ----------
     box
-        float32 (4, 2): its corners in pixels of the picture searched, x and y, clockwise from the upper left.
+        float32 (4, 2): its corners in pixels of the picture searched, x and y, in turn; the first side lies along
+        the line.
     text
         As read; it may identify a person and belongs in no log.
     score
@@ -85,15 +103,27 @@ class TextFinder:
         self._min_score = min_score
         self._reader = _reader(threads)
 
-    def find(self, rgb: NDArray[np.uint8]) -> list[Text]:
+    def find(self, rgb: Rgb, *, any_one: bool = False) -> list[Text]:
         """Texts that are not allowed in one uint8 RGB (H, W, 3) picture, surest first.
+
+        ``any_one`` stops at the first look that shows one: enough to hold a picture.
 
         Raises
         ------
         Held
             ``text``: the picture could not be searched.
         """
-        picture, scale = _reduced(rgb)
+        seen: list[Text] = []
+        for picture, back in views(rgb):
+            seen += [Text(_placed(one.box, back), one.text, one.score) for one in self._read(picture)]
+            if any_one and any(self._counts(text) for text in self._standing(seen)):
+                break
+        standing = self._standing(seen)
+        if not any(self._counts(text) for text in standing):
+            return []
+        return sorted((t for t in standing if self._counts(t, neighbour=True)), key=lambda t: -t.score)
+
+    def _read(self, picture: Rgb) -> list[Text]:
         try:
             result = self._reader(np.ascontiguousarray(picture[..., ::-1]))  # it expects blue first
         except Exception as error:
@@ -102,22 +132,157 @@ class TextFinder:
             ) from error
         if result.txts is None or result.boxes is None or result.scores is None:
             return []
-        found = [
-            Text(np.asarray(box, dtype=np.float32) / scale, str(text).strip(), float(score))
+        return [
+            Text(np.asarray(box, dtype=np.float32), str(text).strip(), float(score))
             for box, text, score in zip(result.boxes, result.txts, result.scores, strict=True)
         ]
-        return sorted((t for t in found if self._counts(t)), key=lambda t: -t.score)
 
-    def _counts(self, text: Text) -> bool:
+    def _standing(self, seen: Sequence[Text]) -> list[Text]:
+        """What is left when allowed texts are taken out, and what other looks made of them."""
+        allowed = [
+            t for t in seen if any(p.fullmatch(t.text) for p in self._allow) and t.score >= self._min_score
+        ]
+        return [
+            t
+            for t in seen
+            if not any(p.fullmatch(t.text) for p in self._allow)
+            and not any(
+                t.score < one.score and _share_inside(t.box, one.box) >= SAME_PLACE for one in allowed
+            )
+        ]
+
+    def _counts(self, text: Text, *, neighbour: bool = False) -> bool:
         signs = [c for c in text.text if c.isalnum()]
         ideographs = _IDEOGRAPH.findall(text.text)
         word = len(signs) >= MIN_SIGNS or len(ideographs) >= MIN_IDEOGRAPHS
         # The stripes of a flag are read as one sign again and again.
         word = word and not (len(set(signs)) == 1 and len(ideographs) == len(signs))
+        if neighbour:
+            word = word or len(signs) >= MIN_IDEOGRAPHS
         # Written so that a score that is no number counts.
-        return (
-            word and not text.score < self._min_score and not any(p.fullmatch(text.text) for p in self._allow)
+        return word and not text.score < (NEIGHBOUR_SCORE if neighbour else self._min_score)
+
+
+def views(rgb: Rgb) -> Iterator[tuple[Rgb, NDArray[np.float32]]]:
+    """The looks at one picture (H, W, 3), and the matrix (2, 3) that takes each look's points back to the picture."""
+    import cv2
+
+    height, width = rgb.shape[:2]
+    before = 0
+    for side_px, turns in LOOKS:
+        scale = min(side_px / max(height, width), ENLARGED)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        if max(size) <= 1.2 * before:
+            continue  # as large as the look before it
+        before = max(size)
+        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        small = (
+            rgb if size == (width, height) else np.asarray(cv2.resize(rgb, size, interpolation=way), np.uint8)
         )
+        for quarters in turns:
+            yield (
+                np.ascontiguousarray(np.rot90(small, quarters)),
+                _back(size, quarters, width / size[0], height / size[1]),
+            )
+
+
+def _back(size: tuple[int, int], quarters: int, x_scale: float, y_scale: float) -> NDArray[np.float32]:
+    """Where a point (x, y) of a picture of ``size``, turned counter-clockwise, comes from, in the original's pixels."""
+    width, height = size
+    way = {
+        0: [[1, 0, 0], [0, 1, 0]],
+        1: [[0, -1, width], [1, 0, 0]],
+        2: [[-1, 0, width], [0, -1, height]],
+        3: [[0, 1, 0], [-1, 0, height]],
+    }[quarters]
+    return np.asarray(np.diag([x_scale, y_scale]) @ np.array(way), np.float32)
+
+
+def _placed(box: NDArray[np.float32], back: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(box @ back[:, :2].T + back[:, 2], np.float32)
+
+
+def _share_inside(box: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Share of a box's upright hull that lies inside another's, in [0, 1]."""
+    low, high = np.maximum(box.min(0), other.min(0)), np.minimum(box.max(0), other.max(0))
+    return float(np.prod(np.clip(high - low, 0, None)) / max(float(np.prod(np.ptp(box, axis=0))), 1e-6))
+
+
+def text_mask(texts: Sequence[Text], height: int, width: int) -> NDArray[np.bool_]:
+    """Where these texts stand, with a margin, bool (height, width)."""
+    import cv2
+
+    canvas = np.zeros((height, width), np.uint8)
+    for text in texts:
+        (cx, cy), (across, down), angle = cv2.minAreaRect(text.box)
+        margin = MARGIN * min(across, down) + 2
+        along = 2 * margin if len(text.text) > 1 else margin
+        grown = (
+            (across + 2 * along, down + 2 * margin)
+            if across >= down
+            else (across + 2 * margin, down + 2 * along)
+        )
+        corners = cv2.boxPoints(((cx, cy), grown, angle))
+        cv2.fillConvexPoly(canvas, np.rint(corners).astype(np.int32), 1)
+    return np.asarray(canvas > 0)
+
+
+def painted_out(finder: TextFinder, rgb: Rgb) -> tuple[Rgb, NDArray[np.bool_], int]:
+    """One picture (H, W, 3) with its text painted out and read again, where that was, and how many lines are left.
+
+    Raises
+    ------
+    Held
+        ``text``: the picture could not be searched.
+    """
+    mask = np.zeros(rgb.shape[:2], np.bool_)
+    clean, texts = rgb, finder.find(rgb)
+    for _ in range(ROUNDS):
+        if not texts:
+            break
+        mask = mask | text_mask(texts, *rgb.shape[:2])
+        clean = erased(rgb, mask)
+        texts = finder.find(clean)
+    return clean, mask, len(texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Lettering:
+    """What becomes of text in the pixels of an object.
+
+    Attributes
+    ----------
+    finder
+        Finds it.
+    paint
+        It is painted out, and the result read again; otherwise it holds.
+    """
+
+    finder: TextFinder
+    paint: bool
+
+    def written(self, frames: Rgb) -> NDArray[np.bool_]:
+        """Where text stands that is to be painted out, bool (F, H, W), in frames (F, H, W, 3).
+
+        Raises
+        ------
+        Held
+            ``text``: there is some and it is not to be painted out, or some is left however often it is painted.
+        """
+        found = np.zeros(frames.shape[:3], np.bool_)
+        for index, image in enumerate(frames):
+            if not self.paint:
+                if self.finder.find(image, any_one=True):
+                    raise Held("text", "text stands in the pixels")
+                continue
+            _, found[index], left = painted_out(self.finder, image)
+            if left:
+                raise Held("text", f"{left} line(s) of text can still be read after painting them out")
+        return found
+
+    def legible(self, frames: Rgb, written: NDArray[np.bool_]) -> int:
+        """Texts in the finished frames (F, H, W, 3); those without ``written`` pixels (F, H, W) were read before."""
+        return sum(len(self.finder.find(image)) for image in frames[written.any((1, 2))])
 
 
 def _reader(threads: int) -> Any:
@@ -130,23 +295,11 @@ def _reader(threads: int) -> Any:
     return RapidOCR(
         params={
             "Global.log_level": "critical",
-            "Global.max_side_len": MAX_SIDE_PX,
+            "Global.max_side_len": LARGEST_PX,
             "Global.text_score": 0.0,
-            "Det.limit_side_len": MAX_SIDE_PX,
+            "Det.limit_side_len": LARGEST_PX,
             "Det.limit_type": "max",
             "EngineConfig.onnxruntime.intra_op_num_threads": threads,
             "EngineConfig.onnxruntime.inter_op_num_threads": 1,
         }
     )
-
-
-def _reduced(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
-    """The picture with at most 1500 pixels on its longer side, and its size as a part of the original's."""
-    import cv2
-
-    height, width = rgb.shape[:2]
-    scale = MAX_SIDE_PX / max(height, width)
-    if scale >= 1:
-        return rgb, 1.0
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8), scale

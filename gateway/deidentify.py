@@ -13,11 +13,11 @@ from pydicom import Dataset
 from gateway import burnin, frames, mark, part10, release, scrub
 from gateway.errors import Held, Postponed, Refused
 from gateway.instance import Cleared, Evidence, PseudonymousUid
+from gateway.masks import DrawnMasks
 from gateway.profiles import Profile
 from gateway.pseudonym import Pseudonyms
-from gateway.redact import Redacted, Redactor, changed_outside
+from gateway.redact import Identity, Redacted, Redactor, changed_outside
 from gateway.residue import residue
-from inference.contract import Floats
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 REMEMBERED = 512
@@ -36,20 +36,23 @@ class Deidentifier:
     redactor
         Paints over faces.
     texts
-        Finds text in pixels; ``None`` where the site has decided not to look, which is then not claimed.
+        Deals with text in pixels; ``None`` where the site has decided not to look, which is then not claimed.
+    masks
+        Finds masks that somebody drew for an object; ``None`` where nobody does.
     prompt
         Words for the painter.
     syntaxes
         Transfer syntax UIDs the archive takes for edited objects, best first.
     """
 
-    def __init__(  # noqa: PLR0913 - the six collaborators of the recipe below
+    def __init__(  # noqa: PLR0913 - the collaborators of the recipe below
         self,
         *,
         profile: Profile,
         pseudonyms: Pseudonyms,
         redactor: Redactor,
-        texts: burnin.TextFinder | None,
+        texts: burnin.Lettering | None,
+        masks: DrawnMasks | None = None,
         prompt: str,
         syntaxes: Sequence[str],
     ) -> None:
@@ -57,9 +60,10 @@ class Deidentifier:
         self._pseudonyms = pseudonyms
         self._redactor = redactor
         self._texts = texts
+        self._masks = masks
         self._prompt = prompt
         self._syntaxes = tuple(syntaxes)
-        self._known: OrderedDict[Path, list[Floats]] = OrderedDict()
+        self._known: OrderedDict[Path, list[Identity]] = OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, original: Path, others: Sequence[Path]) -> Cleared:
@@ -73,11 +77,15 @@ class Deidentifier:
         source = part10.read(original)
         clean = scrub.scrub(source, self._profile, self._pseudonyms)
         decoded = frames.decode(clean)
-        legible = self._legible(decoded.rgb)
+        written = None if self._texts is None else self._texts.written(decoded.rgb)
         uid = name_of(clean)
         identities = [identity for other in others for identity in self._identities(other)]
-        done = self._redactor.redact(decoded.rgb, self._prompt, seed_of(uid), identities)
-        edited = frames.encode(clean, decoded, done.frames, done.hide, self._syntaxes)
+        given = None if self._masks is None else self._masks.find(source, decoded.rgb.shape[:3])
+        done = self._redactor.redact(
+            decoded.rgb, self._prompt, seed_of(uid), identities, written=written, given=given
+        )
+        legible = None if self._texts is None else self._texts.legible(done.frames, done.written)
+        edited = frames.encode(clean, decoded, done.frames, done.painted, self._syntaxes)
         mark.mark(
             clean,
             self._profile,
@@ -99,15 +107,7 @@ class Deidentifier:
             evidence=evidence,
         )
 
-    def _legible(self, pictures: frames.Rgb) -> int | None:
-        if self._texts is None:
-            return None
-        found = sum(len(self._texts.find(image)) for image in pictures)
-        if found:
-            raise Held("text", f"{found} line(s) of text stand in the pixels")
-        return found
-
-    def _identities(self, original: Path) -> list[Floats]:
+    def _identities(self, original: Path) -> list[Identity]:
         """Faces in another original of the arrival; one that is no readable picture shows none, and is held itself.
 
         Raises
@@ -145,17 +145,19 @@ class Deidentifier:
         finished = part10.read(file)
         shown = frames.decode(finished, like=decoded).rgb
         same_shape = shown.shape == decoded.rgb.shape
-        edited = bool(done.hide.any())
+        edited = bool(done.painted.any())
         return Evidence(
             frames=decoded.count,
             faces=done.faces,
             features=done.features,
+            doubtful=done.doubtful,
             hidden_pixels=int(done.hide.sum()),
+            text_pixels=int(done.written.sum()),
             kept_pixels=int(done.keep.sum()),
             uncovered_pixels=done.uncovered_pixels,
             similarity=done.similarity,
-            similarity_limit=self._redactor.models.similarity_limit,
-            outside_identical=same_shape and not changed_outside(decoded.rgb, shown, done.hide),
+            similarity_limit=done.similarity_limit,
+            outside_identical=same_shape and not changed_outside(decoded.rgb, shown, done.painted),
             kept_identical=same_shape and bool(np.array_equal(decoded.rgb[done.keep], shown[done.keep])),
             text=legible,
             residue=len(residue(source, file, self._profile, finished)),

@@ -55,8 +55,12 @@ class Evidence:
         Faces found in the originals, over all frames.
     features
         Whether the segmentation saw any feature of a face (eye, brow, nose, mouth).
+    doubtful
+        What may be further faces, confirmed by no search and not hidden; over all frames.
     hidden_pixels, kept_pixels
-        Number of pixels painted over, and of lesion pixels kept inside the face.
+        Number of pixels painted over as parts of a face, and of lesion pixels kept inside it.
+    text_pixels
+        Number of pixels painted over as text.
     uncovered_pixels
         Identity-bearing pixels (features seen by the segmentation, face ovals by the detector) outside
         *hide* and not kept.
@@ -80,7 +84,9 @@ class Evidence:
     frames: int | None = None
     faces: int | None = None
     features: bool | None = None
+    doubtful: int | None = None
     hidden_pixels: int | None = None
+    text_pixels: int | None = None
     kept_pixels: int | None = None
     uncovered_pixels: int | None = None
     similarity: float | None = None

@@ -29,7 +29,7 @@ def key(
     default: object,
     *,
     within: tuple[float, float] = (-math.inf, math.inf),
-    kind: Literal["plain", "ae", "environment", "objects"] = "plain",
+    kind: Literal["plain", "ae", "environment", "objects", "optional"] = "plain",
     secret: bool = False,
 ) -> Any:
     """One documented key of a section.
@@ -44,7 +44,7 @@ def key(
         Inclusive bounds of a number.
     kind
         ``"ae"`` is an AE title (PS3.5 6.2); ``"environment"`` may not stand in a file; ``"objects"`` are storage SOP
-        classes by their keywords (PS3.6), none of them too.
+        classes by their keywords (PS3.6), none of them too; ``"optional"`` is a list that may be empty.
     secret
         Keep the value out of every representation.
     """
@@ -156,15 +156,18 @@ def checked(spec: "Field[Any]", value: Any, where: str, folder: Path) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _fits(spec: "Field[Any]", value: Any) -> bool:
+def _fits(spec: "Field[Any]", value: Any) -> bool:  # noqa: PLR0911 - one a kind of value
     if spec.type in (Path, PERHAPS_PATH):
         return isinstance(value, str | Path) and bool(str(value))
     if get_origin(spec.type) is tuple:
-        may_be_empty = spec.metadata["kind"] == "objects"
-        choices = storage_classes() if may_be_empty else get_args(get_args(spec.type)[0])
+        if not isinstance(value, list | tuple):
+            return False
+        kind = spec.metadata["kind"]
+        may_be_empty = kind in {"objects", "optional"}
+        choices = storage_classes() if kind == "objects" else get_args(get_args(spec.type)[0])
         # No choices: any text will do.
         right = choices.__contains__ if choices else lambda part: type(part) is str and bool(part)
-        return isinstance(value, list | tuple) and (may_be_empty or bool(value)) and all(map(right, value))
+        return (may_be_empty or bool(value)) and all(map(right, value))
     if get_origin(spec.type) is Literal:
         return type(value) is str and value in get_args(spec.type)
     if type(value) is not spec.type:  # and not isinstance: a bool is no number here

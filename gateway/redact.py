@@ -3,6 +3,7 @@
 Shape letters: F frames, H rows, W columns, D length of an identity embedding.
 """
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -11,8 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.errors import Held, Postponed
-from inference.anonymize import MaskOptions, Plan, paint, plan, search, uncovered
-from inference.contract import Floats, Image, Mask, Models, Unavailable
+from inference.anonymize import Given, MaskOptions, Plan, paint, plan, search, uncovered
+from inference.blend import erased
+from inference.contract import Floats, Image, Mask, Models, Unavailable, Verifier
+
+Identity = tuple[Floats, ...]
+"""What each verifier of the models knows a person by: one embedding (D,) each."""
 
 SMALLER_KEEP = 0.0
 """Margin about lesions once other seeds have not helped."""
@@ -27,15 +32,20 @@ class Redacted:
     frames
         uint8 RGB (F, H, W, 3); equals the original outside ``hide``.
     hide, keep
-        bool (F, H, W): painted over; lesion kept inside a face.
+        bool (F, H, W): painted over as parts of a face; lesion kept inside one.
+    written
+        bool (F, H, W): painted over as text.
     faces
         Faces found in the originals.
     features
         Features (eye, brow, nose, mouth) were seen by the segmentation.
     uncovered_pixels
         Feature pixels that a second look saw outside *hide* and *keep*.
-    similarity
-        Largest cosine to any original face of the arrival; ``None`` when nothing could be compared.
+    doubtful
+        What may be further faces.
+    similarity, similarity_limit
+        Largest cosine to any original face of the arrival, ``None`` when nothing could be compared, and the limit it
+        is judged by; of several verifiers those of the strictest.
     attempts
         Paintings made for the frame that needed most.
     """
@@ -43,11 +53,32 @@ class Redacted:
     frames: NDArray[np.uint8]
     hide: NDArray[np.bool_]
     keep: NDArray[np.bool_]
+    written: NDArray[np.bool_]
     faces: int
     features: bool
     uncovered_pixels: int
+    doubtful: int
     similarity: float | None
+    similarity_limit: float
     attempts: int
+
+    @property
+    def painted(self) -> NDArray[np.bool_]:
+        """Every pixel that may differ from the original, bool (F, H, W)."""
+        return self.hide | self.written
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """How like its original a painting is: the largest cosine, or ``None``, and the limit it is judged by."""
+
+    cosine: float | None
+    limit: float
+
+    @property
+    def excess(self) -> float:
+        """How far above the limit: infinity where nothing could be compared or a cosine is no number."""
+        return math.inf if self.cosine is None or math.isnan(self.cosine) else self.cosine - self.limit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,116 +99,181 @@ class Redactor:
     masks: MaskOptions
     attempts: int
 
-    def identities(self, frames: NDArray[np.uint8]) -> list[Floats]:
-        """Embeddings (D,) of every face in frames (F, H, W, 3).
+    def identities(self, frames: NDArray[np.uint8]) -> list[Identity]:
+        """What every face in frames (F, H, W, 3) is known by.
 
         Raises
         ------
         Postponed
             ``models``: they cannot answer now.
         """
+        found = []
         try:
-            faces = [(image, face) for image in frames for face in search(image, self.models)]
+            for image in frames:
+                for face in search(image, self.models):
+                    # One cut by the border so far that nobody could be told from it is left out.
+                    with suppress(ValueError):
+                        verifiers = self.models.verifiers
+                        found.append(tuple(v.analyser.embed(image, face.landmarks) for v in verifiers))
         except Unavailable as error:
             raise Postponed("models", "the models cannot answer now") from error
-        found = []
-        for image, face in faces:
-            with suppress(ValueError):  # cut by the border so far that nobody could be told from it
-                found.append(self.models.faces.embed(image, face.landmarks))
         return found
 
-    def redact(
-        self, frames: NDArray[np.uint8], prompt: str, seed: int, others: Sequence[Floats] = ()
+    def redact(  # noqa: PLR0913 - what is painted, how, and what is known about it
+        self,
+        frames: NDArray[np.uint8],
+        prompt: str,
+        seed: int,
+        others: Sequence[Identity] = (),
+        *,
+        written: NDArray[np.bool_] | None = None,
+        given: Sequence[Given] | None = None,
     ) -> Redacted:
-        """Anonymise frames, uint8 RGB (F, H, W, 3); ``others`` are identities seen elsewhere in the arrival.
+        """Anonymise frames, uint8 RGB (F, H, W, 3).
+
+        Parameters
+        ----------
+        frames, prompt, seed
+            What is painted, in which words, and by which dice.
+        others
+            Identities seen elsewhere in the arrival.
+        written
+            bool (F, H, W): text that is painted out; the painter of faces does not see it.
+        given
+            A caller's own masks, one entry a frame.
 
         Raises
         ------
         Held
-            ``lesion-over-feature``: the rule asks for a person.
+            ``lesion-over-feature``: the rule asks for a person. ``masks``: given masks do not fit the frames.
         Postponed
             ``models``: they cannot answer now.
         """
+        written = np.zeros(frames.shape[:3], np.bool_) if written is None else written
+        if given is not None and len(given) != len(frames):
+            raise Held("masks", "the masks given for this object are not as many as its frames")
         try:
-            done = [self._frame(image, prompt, seed + 104729 * f, others) for f, image in enumerate(frames)]
+            done = [
+                self._frame(
+                    image,
+                    prompt,
+                    seed + 104729 * f,
+                    others,
+                    written=written[f],
+                    given=given[f] if given else None,
+                )
+                for f, image in enumerate(frames)
+            ]
         except Unavailable as error:
             raise Postponed("models", "the models cannot answer now") from error
-        compared = [one.similarity for one in done if one.similarity is not None]
         unknown = any(one.similarity is None and (one.faces or one.features) for one in done)
+        compared = [
+            Likeness(one.similarity, one.similarity_limit) for one in done if one.similarity is not None
+        ]
+        worst = max(compared, key=lambda likeness: likeness.excess, default=None)
         return Redacted(
             frames=np.concatenate([one.frames for one in done]),
             hide=np.concatenate([one.hide for one in done]),
             keep=np.concatenate([one.keep for one in done]),
+            written=written,
             faces=sum(one.faces for one in done),
             features=any(one.features for one in done),
             uncovered_pixels=sum(one.uncovered_pixels for one in done),
-            similarity=None
-            if unknown or not compared
-            else float(np.max(compared)),  # unlike max(), it gives on a NaN
+            doubtful=sum(one.doubtful for one in done),
+            similarity=None if unknown or worst is None else worst.cosine,
+            similarity_limit=self.models.similarity_limit if worst is None else worst.limit,
             attempts=max(one.attempts for one in done),
         )
 
-    def _frame(self, image: Image, prompt: str, seed: int, others: Sequence[Floats]) -> Redacted:
-        todo = plan(image, self.models, self.masks)
+    def _frame(  # noqa: PLR0913 - as above, of one frame
+        self,
+        image: Image,
+        prompt: str,
+        seed: int,
+        others: Sequence[Identity],
+        *,
+        written: Mask,
+        given: Given | None,
+    ) -> Redacted:
+        todo = self._plan(image, written, self.masks, given)
         if todo.covered:
             raise Held("lesion-over-feature", f"a lesion covers: {', '.join(todo.covered)}")
-        best: tuple[Image, Plan, float | None] | None = None
+        base = erased(image, written)
+        best: tuple[Image, Plan, Likeness] | None = None
         attempt = 0
         for attempt in range(1, 2 * self.attempts + 1):
             if attempt == self.attempts + 1:
-                if not todo.keep.any():
+                if not todo.keep.any() or (given is not None and given.keep is not None):
                     break
-                todo = plan(image, self.models, replace(self.masks, keep_margin=SMALLER_KEEP), todo.faces)
-            result = paint(image, todo, self.models.inpainter, prompt, (seed + 15485863 * attempt) % 2**31)
-            similarity = self._similarity(image, result, todo, others)
-            if best is None or _closer(similarity, best[2]):
-                best = (result, todo, similarity)
-            if similarity is None or similarity < self.models.similarity_limit or not todo.hide.any():
+                todo = self._plan(image, written, replace(self.masks, keep_margin=SMALLER_KEEP), given, todo)
+            result = paint(base, todo, self.models.inpainter, prompt, (seed + 15485863 * attempt) % 2**31)
+            likeness = self._likeness(image, result, todo, others)
+            if best is None or likeness.excess < best[2].excess:
+                best = (result, todo, likeness)
+            if likeness.cosine is None or likeness.excess < 0 or not todo.hide.any():
                 break
         assert best is not None
-        result, used, similarity = best
+        result, used, likeness = best
         return Redacted(
             frames=result[None],
             hide=used.hide[None],
             keep=used.keep[None],
+            written=written[None],
             faces=len(used.faces),
             features=bool(used.features.any()),
             uncovered_pixels=uncovered(image, used, self.models),
-            similarity=similarity,
+            doubtful=len(used.doubtful),
+            similarity=likeness.cosine,
+            similarity_limit=likeness.limit,
             attempts=attempt,
         )
 
-    def _similarity(self, image: Image, result: Image, todo: Plan, others: Sequence[Floats]) -> float | None:
-        """Largest cosine between original faces and the result, aligned by both their landmarks.
+    def _plan(
+        self, image: Image, written: Mask, masks: MaskOptions, given: Given | None, before: Plan | None = None
+    ) -> Plan:
+        try:
+            todo = plan(image, self.models, masks, None if before is None else before.faces, given)
+        except ValueError as error:
+            raise Held("masks", "the masks given for this object do not fit its pictures") from error
+        return replace(todo, keep=todo.keep & ~written)  # text over a lesion goes with what is under it
 
-        ``None`` where a face was found but could not be compared, or where there is no face to compare. Landmarks
-        that the segmentation does not confirm compare nothing: a wrongly aligned person is unlike anybody.
-        """
-        analyser = self.models.faces
-        if not todo.confirmed:
+    def _likeness(self, image: Image, result: Image, todo: Plan, others: Sequence[Identity]) -> Likeness:
+        """What the strictest verifier says."""
+        found = []
+        for index, verifier in enumerate(self.models.verifiers):
+            known = [identity[index] for identity in others]
+            found.append(Likeness(_cosine(verifier, image, result, todo, known), verifier.limit))
+        return max(found, key=lambda likeness: likeness.excess)
+
+
+def _cosine(
+    verifier: Verifier, image: Image, result: Image, todo: Plan, others: Sequence[Floats]
+) -> float | None:
+    """Largest cosine between original faces and the result, aligned by both their landmarks.
+
+    ``None`` where a face was found but could not be compared, or where there is no face to compare. Landmarks
+    that the segmentation does not confirm compare nothing: a wrongly aligned person is unlike anybody.
+    """
+    analyser = verifier.analyser
+    if not todo.confirmed:
+        return None
+    before: list[Floats] = []
+    after: list[Floats] = []
+    for face in todo.faces:
+        try:
+            before.append(analyser.embed(image, face.landmarks))
+            after.append(analyser.embed(result, face.landmarks))
+        except ValueError:
             return None
-        before: list[Floats] = []
-        after: list[Floats] = []
-        for face in todo.faces:
-            try:
-                before.append(analyser.embed(image, face.landmarks))
-                after.append(analyser.embed(result, face.landmarks))
-            except ValueError:
-                return None
-        for face in analyser.find(result):
-            try:
-                after.append(analyser.embed(result, face.landmarks))
-            except ValueError:
-                return None
-        known = [*before, *others]
-        if not before or not after:
+    for face in analyser.find(result):
+        try:
+            after.append(analyser.embed(result, face.landmarks))
+        except ValueError:
             return None
-        return float(np.max(np.stack(known) @ np.stack(after).T))  # NaN wins, and holds
-
-
-def _closer(similarity: float | None, best: float | None) -> bool:
-    """Whether this painting is less like the original than the best so far; an unknown one never is."""
-    return similarity is not None and best is not None and similarity < best
+    known = [*before, *others]
+    if not before or not after:
+        return None
+    return float(np.max(np.stack(known) @ np.stack(after).T))  # NaN wins, and holds
 
 
 def changed_outside(before: Image, after: Image, hide: Mask) -> bool:

@@ -13,9 +13,11 @@ Gate = Callable[[Evidence], None]
 
 
 def coverage(evidence: Evidence) -> None:
-    """Every face and feature that was seen lies inside *hide*, or is a lesion kept by rule."""
+    """Every face and feature that was seen lies inside *hide*, or is a lesion kept by rule; nobody else is in doubt."""
     if not (evidence.uncovered_pixels is not None and evidence.uncovered_pixels == 0):
         raise Held("coverage", "a feature of a face was seen outside the hidden region")
+    if not (evidence.doubtful is not None and evidence.doubtful == 0):
+        raise Held("doubtful-face", "something may be the face of another person, and no search confirmed it")
 
 
 def similarity(evidence: Evidence) -> None:

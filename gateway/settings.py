@@ -230,7 +230,17 @@ class Pixels:
     attempts: int = key(
         "Paintings tried before a face that is still recognised is held.", 3, within=(1, math.inf)
     )
-    text: Literal["hold", "ignore"] = key("Text in the pixels: hold the instance, or ignore it.", "hold")
+    text: Literal["hold", "paint", "ignore"] = key(
+        "Text in the pixels: hold the instance, paint the text out and read again, or ignore it.", "hold"
+    )
+    allowed_text: tuple[str, ...] = key(
+        "Texts that may stay besides sides and scale bars: regular expressions of whole texts.",
+        (),
+        kind="optional",
+    )
+    masks: Path = key(
+        "Folder of masks that people drew for single objects; it need not exist.", Path("../masks")
+    )
     disease: str = key(
         "Disease that the photographs show; it chooses the bundle's words for the painter.", ""
     )

@@ -12,6 +12,7 @@ from gateway.deidentify import Deidentifier, MetadataOnly
 from gateway.errors import Held, Misconfigured, Postponed, Refused
 from gateway.identities import text_of
 from gateway.instance import Cleared
+from gateway.masks import DrawnMasks
 from gateway.objects import Treatment
 from gateway.profile_files import load
 from gateway.pseudonym import Pseudonyms
@@ -100,7 +101,12 @@ def build_treatment(settings: Settings, models: Models) -> ByKind:
         profile=metadata.profile,
         pseudonyms=metadata.pseudonyms,
         redactor=Redactor(models, masks, pixels.attempts),
-        texts=burnin.TextFinder() if pixels.text == "hold" else None,
+        texts=None
+        if pixels.text == "ignore"
+        else burnin.Lettering(
+            burnin.TextFinder((*burnin.ALLOWED, *pixels.allowed_text)), paint=pixels.text == "paint"
+        ),
+        masks=DrawnMasks(pixels.masks),
         prompt=models.words(pixels.disease, pixels.prompt),
         syntaxes=metadata.syntaxes,
     )

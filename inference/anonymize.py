@@ -14,8 +14,10 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from inference.contract import Face, Floats, Image, Inpainter, Mask, Models
-from inference.crops import Crop, covering_crop, face_crop
+from inference.blend import matched
+from inference.contract import Face, Image, Inpainter, Mask, Models
+from inference.crops import Crop, crops_for, within
+from inference.doubt import doubts
 from inference.regions import Regions, agreement, face_oval, grow, landmark_features, segment, to_native
 
 LesionRule = Literal["hide", "keep", "hold"]
@@ -58,6 +60,24 @@ class MaskOptions:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Given:
+    """A caller's own masks for one photograph, instead of what the segmentation would say; ``None`` leaves it to it.
+
+    They decide what is painted, not what may leave: every gate looks at the result as ever.
+
+    Attributes
+    ----------
+    hide
+        bool (H, W): painted over, exactly this.
+    keep
+        bool (H, W): lesion, exactly this; the rule for lesions over features holds for it too.
+    """
+
+    hide: Mask | None = None
+    keep: Mask | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """What is to be done with one photograph; nothing in it holds a hidden pixel.
 
@@ -75,6 +95,8 @@ class Plan:
         The segmentation sees eyes, nose and mouth where every one of these faces has its landmarks.
     covered
         Names of features that a lesion covers and the rule ``hold`` wants a person to see.
+    doubtful
+        What may be further faces, confirmed by no search and not hidden.
     """
 
     hide: Mask
@@ -84,23 +106,36 @@ class Plan:
     faces: tuple[Face, ...]
     confirmed: bool
     covered: tuple[str, ...]
+    doubtful: tuple[Face, ...] = ()
 
 
-def plan(image: Image, models: Models, options: MaskOptions, faces: Sequence[Face] | None = None) -> Plan:
+def plan(
+    image: Image,
+    models: Models,
+    options: MaskOptions,
+    faces: Sequence[Face] | None = None,
+    given: Given | None = None,
+) -> Plan:
     """Decide what to hide and what to keep of a photograph, uint8 RGB (H, W, 3).
 
-    ``faces`` spares the search where the caller has done it.
+    ``faces`` spares the search where the caller has done it; ``given`` are the caller's own masks.
 
     Raises
     ------
     inference.contract.Unavailable
         A model cannot answer now.
+    ValueError
+        A given mask is not bool (H, W).
     """
+    given = given or Given()
+    for mask in (given.hide, given.keep):
+        if mask is not None and (mask.dtype != np.bool_ or mask.shape != image.shape[:2]):
+            raise ValueError("a given mask must be bool and of the picture's height and width")
     height, width = image.shape[:2]
     found = tuple(search(image, models) if faces is None else faces)
     regions = segment(image, found, models.segmenter)
     scale = regions.scale
-    lesion = _lesions(regions, models)
+    lesion = _lesions(regions, models) if given.keep is None else _small(given.keep, regions)
     near = _near(found, scale, *lesion.shape)
     seen = _features(regions, models, near)
     unit = _span_px(found, scale, seen)
@@ -119,18 +154,23 @@ def plan(image: Image, models: Models, options: MaskOptions, faces: Sequence[Fac
     hide = grow(face, options.hide_margin * FACE_WIDTH_SPANS * unit)
     keep = grow(lesion, options.keep_margin * FACE_WIDTH_SPANS * unit) & hide
     covered = _covered(named, lesion)
+    over = np.zeros_like(seen)
     if options.lesion_over_features != "keep":
-        over = seen.copy()
+        over |= seen
         for mask in named.values():
             over |= mask
         keep &= ~over
-    hide_full = to_native(hide, height, width)
-    keep_full = to_native(keep, height, width) & hide_full
+    hide_full = to_native(hide, height, width) if given.hide is None else given.hide.copy()
+    keep_full = (
+        to_native(keep, height, width) if given.keep is None else given.keep & ~to_native(over, height, width)
+    )
+    keep_full = keep_full & hide_full
     hide_full &= ~keep_full
-    crops = tuple(_crops(hide_full, found, models.inpainter.size_px))
+    crops = tuple(crops_for(hide_full, found, models.inpainter.size_px))
     sure = all(agreed >= CONFIRMED for agreed in agreement(image, found, models.segmenter))
     asked = covered if options.lesion_over_features == "hold" else ()
-    return Plan(hide_full, keep_full, to_native(seen, height, width), crops, found, sure, asked)
+    doubtful = doubts(image, found, models.faces, hide_full | keep_full)
+    return Plan(hide_full, keep_full, to_native(seen, height, width), crops, found, sure, asked, doubtful)
 
 
 def search(image: Image, models: Models) -> list[Face]:
@@ -206,8 +246,8 @@ def paint(image: Image, plan: Plan, inpainter: Inpainter, prompt: str, seed: int
     painted = inpainter.inpaint(np.stack(views), np.stack(masks), [prompt] * len(views), seeds)
     open_pixels = plan.hide.copy()
     for crop, view, mask, answer in zip(plan.crops, views, masks, painted, strict=True):
-        patch, rows, columns = crop.put(_matched(answer, view, mask), *image.shape[:2])
-        inside = open_pixels[rows, columns] & _within(crop, rows, columns)
+        patch, rows, columns = crop.put(matched(answer, view, mask), *image.shape[:2])
+        inside = open_pixels[rows, columns] & within(crop, rows, columns)
         target = result[rows, columns]
         target[inside] = np.clip(np.rint(patch[inside]), 0, 255).astype(np.uint8)
         open_pixels[rows, columns] &= ~inside
@@ -244,6 +284,12 @@ def uncovered(image: Image, plan: Plan, models: Models, tolerance: float = 0.06)
 def _lesions(regions: Regions, models: Models) -> Mask:
     names = [name for name, role in models.roles.items() if role == "lesion"]
     return np.asarray(regions.of(names) > 0.5)
+
+
+def _small(mask: Mask, regions: Regions) -> Mask:
+    """A native mask (H, W) at working scale: a pixel of it that is hit at all belongs to it."""
+    height, width = regions.probabilities.shape[1:]
+    return np.asarray(cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA) > 0)
 
 
 def _near(faces: Sequence[Face], scale: float, height: int, width: int) -> Mask:
@@ -309,78 +355,3 @@ def _covered(named: dict[str, Mask], lesion: Mask) -> tuple[str, ...]:
         if "brow" not in kind and (lesion & mask).sum() > 0.3 * max(int(mask.sum()), 1):
             names.append(kind)
     return tuple(dict.fromkeys(names))
-
-
-def _crops(hide: Mask, faces: Sequence[Face], size_px: int) -> list[Crop]:
-    """Crops that together cover ``hide``: one a face, upright, then square ones for what is left."""
-    crops = []
-    left = hide.astype(np.uint8)
-    for face in sorted(faces, key=lambda f: -float(np.hypot(*(f.landmarks[1] - f.landmarks[0])))):
-        try:
-            crop = face_crop(face.landmarks, size_px)
-        except ValueError:
-            continue
-        near = face_crop(face.landmarks, size_px, side_spans=3.6)
-        mine = (left > 0) & _within(near, slice(0, hide.shape[0]), slice(0, hide.shape[1]))
-        if not mine.any():
-            continue
-        crop = covering_crop(crop, mine, margin=0.06)
-        crops.append(crop)
-        left[_within(crop, slice(0, hide.shape[0]), slice(0, hide.shape[1]))] = 0
-    while left.any():
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(left)
-        biggest = 1 + int(np.argmax(stats[1:count, cv2.CC_STAT_AREA]))
-        mine = labels == biggest
-        x, y, width, height = (int(v) for v in stats[biggest, :4])
-        side = max(width, height) * 1.4 + 8
-        centre = np.array([x + (width - 1) / 2, y + (height - 1) / 2])
-        scale = size_px / side
-        matrix = np.array(
-            [
-                [scale, 0, (size_px - 1) / 2 - scale * centre[0]],
-                [0, scale, (size_px - 1) / 2 - scale * centre[1]],
-            ]
-        )
-        crop = Crop(matrix, size_px)
-        crops.append(crop)
-        left[_within(crop, slice(0, hide.shape[0]), slice(0, hide.shape[1])) | mine] = 0
-    return crops
-
-
-def _within(crop: Crop, rows: slice, columns: slice) -> Mask:
-    """Which pixels of that part of the image lie inside the crop, bool (rows, columns)."""
-    xs = np.arange(columns.start, columns.stop, dtype=np.float32)[None]
-    ys = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
-    (a, b, c), (d, e, f) = crop.matrix.astype(np.float32)
-    last = crop.size_px - 0.5
-    u, v = a * xs + b * ys + c, d * xs + e * ys + f
-    return np.asarray((u >= -0.5) & (u <= last) & (v >= -0.5) & (v <= last))
-
-
-def _matched(answer: Image, view: Image, mask: Mask) -> Floats:
-    """The painted crop (S, S, 3) with its colours carried over from the known ring, float32.
-
-    The difference between known and painted pixels is spread smoothly into the hidden part, coarse to fine
-    (push-pull), which leaves no step at the seam and shifts the tone of the whole face.
-    """
-    painted = answer.astype(np.float32)
-    known = (~mask).astype(np.float32)
-    if not known.any():
-        return painted
-    difference = np.clip(view.astype(np.float32) - painted, -48, 48)
-    return painted + _spread(difference, known)
-
-
-def _spread(values: Floats, weight: Floats) -> Floats:
-    if min(values.shape[:2]) <= 2:
-        total = float(weight.sum())
-        mean = (values * weight[..., None]).sum((0, 1)) / max(total, 1e-6)
-        return np.broadcast_to(mean, values.shape).astype(np.float32)
-    height, width = values.shape[:2]
-    size = ((width + 1) // 2, (height + 1) // 2)
-    small_weight = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
-    summed = cv2.resize(values * weight[..., None], size, interpolation=cv2.INTER_AREA)
-    means = np.asarray(summed / np.maximum(small_weight, 1e-6)[..., None], np.float32)
-    coarse = _spread(means, np.asarray(np.minimum(small_weight * 4, 1), np.float32))
-    back = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(values * weight[..., None] + back * (1 - weight[..., None]), np.float32)

@@ -28,7 +28,11 @@
     kind = "insightface"
     folder = "faces"
     threshold = 0.5                      # least score of a face
+    doubt = 0.3                          # optional: least score of what may be a face, and then holds the picture
     similarity_limit = 0.3               # calibrated: cosine at the chosen false acceptance rate
+    [faces.second]                       # optional: an independent face pack; the strictest decides
+    folder = "second"
+    similarity_limit = 0.3
 
     [prompts]
     default = "…"

@@ -87,10 +87,11 @@ class Inpainter(Protocol):
 class FaceAnalyser(Protocol):
     """Finds faces and tells persons apart."""
 
-    def find(self, image: Image, *, thorough: bool = False) -> list[Face]:
+    def find(self, image: Image, *, thorough: bool = False, doubtful: bool = False) -> list[Face]:
         """Faces in one uint8 RGB (H, W, 3) image, best first; an empty list when there is none.
 
-        ``thorough`` searches turned pictures too: the evidence that there is no face.
+        ``thorough`` searches turned pictures too: the evidence that there is no face. ``doubtful`` adds what is less
+        sure than a face has to be: the evidence that nobody else is there.
         """
 
     def embed(self, image: Image, landmarks: Floats) -> Floats:
@@ -101,6 +102,14 @@ class FaceAnalyser(Protocol):
         ValueError
             The landmarks lie too far outside the picture, or nothing comparable came out.
         """
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verifier:
+    """Who says whether two faces are one person, and from which cosine in [-1, 1] on."""
+
+    analyser: FaceAnalyser
+    limit: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,6 +130,8 @@ class Models:
         Cosine in [-1, 1] from which on two embeddings count as the same person.
     prompts
         Prompt per disease, ``""`` for when none is known, and perhaps ``"template"`` for other diseases.
+    second
+        Another, independent verifier; the strictest decides.
     """
 
     name: str
@@ -132,6 +143,7 @@ class Models:
     features: tuple[str, ...]
     similarity_limit: float
     prompts: Mapping[str, str]
+    second: Verifier | None = None
 
     def words(self, disease: str = "", text: str = "") -> str:
         """What the painter is told: ``text`` where there is some, else the bundle's prompt of the disease.
@@ -143,3 +155,9 @@ class Models:
         own = by_name.get(disease.casefold())
         chosen = text or own or self.prompts.get("template", "") or self.prompts[""]
         return " ".join(chosen.replace("{disease}", disease).split())
+
+    @property
+    def verifiers(self) -> tuple[Verifier, ...]:
+        """Everyone who has to say that the person is another one."""
+        first = Verifier(self.faces, self.similarity_limit)
+        return (first,) if self.second is None else (first, self.second)

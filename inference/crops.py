@@ -5,13 +5,14 @@ Lengths inside a face are counted in *spans*: the distance from the middle of th
 On frontal portraits a face oval reaches from 0.8 spans above the eyes to 1.9 below, and 1.1 to either side (median).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.contract import Floats, Image, Mask
+from inference.contract import Face, Floats, Image, Mask
 
 FACE_SIDE_SPANS = 3.2
 """Side of the standard face crop, in spans."""
@@ -148,3 +149,49 @@ def covering_crop(crop: Crop, mask: Mask, *, margin: float) -> Crop:
     centre = np.clip(centre, np.minimum(least, most), np.maximum(least, most))
     down = np.array([crop.matrix[1, 0], crop.matrix[1, 1]]) / crop.scale
     return centred_crop(crop.to_image(centre[None])[0], side / crop.scale, down, crop.size_px)
+
+
+def crops_for(hide: Mask, faces: Sequence[Face], size_px: int) -> list[Crop]:
+    """Crops that together cover ``hide``: one a face, upright, then square ones for what is left."""
+    crops = []
+    left = hide.astype(np.uint8)
+    for face in sorted(faces, key=lambda f: -float(np.hypot(*(f.landmarks[1] - f.landmarks[0])))):
+        try:
+            crop = face_crop(face.landmarks, size_px)
+        except ValueError:
+            continue
+        near = face_crop(face.landmarks, size_px, side_spans=3.6)
+        mine = (left > 0) & within(near, slice(0, hide.shape[0]), slice(0, hide.shape[1]))
+        if not mine.any():
+            continue
+        crop = covering_crop(crop, mine, margin=0.06)
+        crops.append(crop)
+        left[within(crop, slice(0, hide.shape[0]), slice(0, hide.shape[1]))] = 0
+    while left.any():
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(left)
+        biggest = 1 + int(np.argmax(stats[1:count, cv2.CC_STAT_AREA]))
+        mine = labels == biggest
+        x, y, width, height = (int(v) for v in stats[biggest, :4])
+        side = max(width, height) * 1.4 + 8
+        centre = np.array([x + (width - 1) / 2, y + (height - 1) / 2])
+        scale = size_px / side
+        matrix = np.array(
+            [
+                [scale, 0, (size_px - 1) / 2 - scale * centre[0]],
+                [0, scale, (size_px - 1) / 2 - scale * centre[1]],
+            ]
+        )
+        crop = Crop(matrix, size_px)
+        crops.append(crop)
+        left[within(crop, slice(0, hide.shape[0]), slice(0, hide.shape[1])) | mine] = 0
+    return crops
+
+
+def within(crop: Crop, rows: slice, columns: slice) -> Mask:
+    """Which pixels of that part of the image lie inside the crop, bool (rows, columns)."""
+    xs = np.arange(columns.start, columns.stop, dtype=np.float32)[None]
+    ys = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
+    (a, b, c), (d, e, f) = crop.matrix.astype(np.float32)
+    last = crop.size_px - 0.5
+    u, v = a * xs + b * ys + c, d * xs + e * ys + f
+    return np.asarray((u >= -0.5) & (u <= last) & (v >= -0.5) & (v <= last))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from inference.bundle import Bundle, BundleError, read_bundle, verify
 from inference.choose import Choosy
-from inference.contract import FaceAnalyser, Inpainter, Models, Segmenter
+from inference.contract import FaceAnalyser, Inpainter, Models, Segmenter, Verifier
 
 if TYPE_CHECKING:
     from inference.inpaint.inpainter import DiffusionInpainter
@@ -60,6 +60,7 @@ def assembled(bundle: Bundle, segmenter: Segmenter, painter: Inpainter, faces: F
         features=features,
         similarity_limit=float(bundle.faces["similarity_limit"]),
         prompts=bundle.prompts,
+        second=load_second(bundle),
     )
 
 
@@ -106,7 +107,20 @@ def load_faces(bundle: Bundle, threads: int = 0) -> FaceAnalyser:
         raise BundleError(
             f"Faces cannot be searched: {error.name} is not installed; install anoskin-gateway[treat]."
         ) from error
-    return InsightFaceAnalyser(folder, threads=threads, threshold=float(bundle.faces["threshold"]))
+    threshold = float(bundle.faces["threshold"])
+    doubt = float(bundle.faces.get("doubt", 0.6 * threshold))
+    return InsightFaceAnalyser(folder, threads=threads, threshold=threshold, doubt=doubt)
+
+
+def load_second(bundle: Bundle, threads: int = 0) -> Verifier | None:
+    """The second verifier of a verified bundle, where it has one; errors as for :func:`load_models`."""
+    table = bundle.faces.get("second")
+    if table is None:
+        return None
+    from inference.faces.analyser import InsightFaceAnalyser
+
+    analyser = InsightFaceAnalyser(bundle.folder / str(table["folder"]), threads=threads)
+    return Verifier(analyser, float(table["similarity_limit"]))
 
 
 def _folder(bundle: Bundle, part: str, kind: str) -> Path:

@@ -60,7 +60,7 @@ def segment(image: Image, faces: Sequence[Face], segmenter: Segmenter, *, mirror
         small = np.asarray(shrunk, np.uint8)
     if mirrored:
         small = np.ascontiguousarray(small[:, ::-1])
-        faces = [_mirrored(face, image.shape[1]) for face in faces]
+        faces = [reflected(face, image.shape[1]) for face in faces]
     height, width = small.shape[:2]
     size = segmenter.size_px
     square, placed = letterbox(small, size)
@@ -122,7 +122,8 @@ def _answered(segmenter: Segmenter, views: Image) -> Floats:
     return answers
 
 
-def _mirrored(face: Face, width: int) -> Face:
+def reflected(face: Face, width: int) -> Face:
+    """A face of the mirror image, ``width`` pixels wide, in the picture itself; and the other way round."""
     points = face.landmarks[[1, 0, 2, 4, 3]].copy()
     points[:, 0] = width - 1 - points[:, 0]
     x0, y0, x1, y1 = face.box

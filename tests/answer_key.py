@@ -28,7 +28,7 @@ from pydicom.uid import (
 )
 
 from gateway import frames, part10
-from gateway.burnin import TextFinder
+from gateway.burnin import Lettering, TextFinder
 from gateway.deidentify import Deidentifier
 from gateway.errors import Held
 from gateway.profiles import Profile
@@ -308,7 +308,7 @@ class _Nobody:
     def inpaint(self, images: np.ndarray, *_: object) -> np.ndarray:
         return images
 
-    def find(self, _image: np.ndarray, *, thorough: bool = False) -> list[Face]:
+    def find(self, _image: np.ndarray, *, thorough: bool = False, doubtful: bool = False) -> list[Face]:
         return []
 
     def embed(self, _image: np.ndarray, _landmarks: np.ndarray) -> np.ndarray:
@@ -321,12 +321,11 @@ def without_people(profile: Profile, pseudonyms: Pseudonyms) -> Deidentifier:
     nobody = _Nobody()
     models = Models("nobody", True, nobody, nobody, nobody, roles, ("eye",), 0.5, {"": "nobody"})
     redactor = Redactor(models, MaskOptions(), attempts=1)
-    finder = TextFinder()
     return Deidentifier(
         profile=profile,
         pseudonyms=pseudonyms,
         redactor=redactor,
-        texts=finder,
+        texts=Lettering(TextFinder(), paint=False),
         prompt="",
         syntaxes=frames.LOSSLESS,
     )

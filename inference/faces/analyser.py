@@ -165,6 +165,8 @@ class InsightFaceAnalyser:
         Threads of each model.
     threshold
         Least score of a face, in (0, 1).
+    doubt
+        Least score of what may be a face; ``None`` takes three fifths of the threshold.
 
     Raises
     ------
@@ -172,11 +174,14 @@ class InsightFaceAnalyser:
         The folder or a file is missing or broken, or `insightface` is not installed.
     """
 
-    def __init__(self, folder: Path, *, threads: int = 1, threshold: float = 0.5) -> None:
-        self._pack = _load(folder, threads, threshold)
+    def __init__(
+        self, folder: Path, *, threads: int = 1, threshold: float = 0.5, doubt: float | None = None
+    ) -> None:
+        self._threshold = threshold
+        self._pack = _load(folder, threads, min(threshold, 0.6 * threshold if doubt is None else doubt))
         self._recogniser = self._pack.models["recognition"]
 
-    def find(self, image: Image, *, thorough: bool = False) -> list[Face]:
+    def find(self, image: Image, *, thorough: bool = False, doubtful: bool = False) -> list[Face]:
         """Faces in one uint8 RGB (H, W, 3) image, best first; an empty list when there is none.
 
         Every picture is searched at two sizes, and once more with a border around it where nothing was found.
@@ -187,6 +192,8 @@ class InsightFaceAnalyser:
             uint8 RGB (H, W, 3).
         thorough
             Search with the border and at all four quarter turns in any case; eight times the work.
+        doubtful
+            Add what scores below the threshold and may be a face.
 
         Raises
         ------
@@ -195,11 +202,13 @@ class InsightFaceAnalyser:
         """
         _check(image)
         view = _square_enough(_shrunk(_View(np.ascontiguousarray(image[:, :, ::-1]), _identity())))
+        least = 0.0 if doubtful else self._threshold
         if not thorough:
-            return _distinct(self._search(view)) or _distinct(self._search(self._with_border(view)))
+            found = _distinct(self._search(view, least))
+            return found or _distinct(self._search(self._with_border(view), least))
         upright = (view, self._with_border(view))
         views = [*upright, *(_turned(each, quarters) for each in upright for quarters in (1, 2, 3))]
-        return _distinct(face for each in views for face in self._search(each))
+        return _distinct(face for each in views for face in self._search(each, least))
 
     def embed(self, image: Image, landmarks: Floats) -> Floats:
         """Unit-length float32 (D,) identity of the face whose five landmarks (5, 2) are given.
@@ -226,9 +235,11 @@ class InsightFaceAnalyser:
         width_px = max(1, round(min(view.image.shape[:2]) * BORDER))
         return _bordered(view, width_px, width_px)
 
-    def _search(self, view: _View) -> Iterator[Face]:
+    def _search(self, view: _View, least: float) -> Iterator[Face]:
         boxes, landmarks = self._pack.det_model.detect(view.image)
         for box, points in zip(boxes, landmarks, strict=True):
+            if box[4] < least:
+                continue
             corners = _back(box[:4].reshape(2, 2), view.matrix)
             yield Face(
                 box=np.concatenate([corners.min(axis=0), corners.max(axis=0)]).astype(np.float32),

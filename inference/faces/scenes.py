@@ -17,6 +17,10 @@ from inference.faces.portraits import MIRRORED, Portrait
 SMALLEST_PX = 9.0
 """Faces below this size are neither searched for nor held against the detector."""
 
+HIDDEN, BEHIND, GONE = 0.15, 0.4, 0.85
+"""Share of a face's box that others may cover before it need not be found, beside them and behind them; above the
+last it is no longer in the picture."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
@@ -157,39 +161,87 @@ def background(rng: np.random.Generator, plates: Sequence[Plate], size: int) -> 
     )
 
 
-def _paste(
-    rng: np.random.Generator, sketch: _Sketch, portrait: Portrait, side_px: float, centre: Floats
+def _stencil(rng: np.random.Generator, portrait: Portrait, *, bust: bool) -> tuple[np.ndarray, bool]:
+    """What is pasted of a portrait, uint8 (H, W), and whether it is all of it; a bust is head and shoulders."""
+    height, width = portrait.image.shape[:2]
+    stencil = np.zeros((height, width), np.uint8)
+    if not bust and rng.random() < 0.6:
+        stencil[2:-2, 2:-2] = 255
+        return stencil, True
+    x0, y0, x1, y1 = portrait.box
+    middle = int((x0 + x1) / 2)
+    grow = rng.uniform(0.62, 0.8 if bust else 0.95)
+    axes = (int((x1 - x0) * grow), int((y1 - y0) * grow))
+    cv2.ellipse(stencil, (middle, int((y0 + y1) / 2)), axes, 0, 0, 360, 255, -1)
+    if bust:
+        shoulders = (int((x1 - x0) * rng.uniform(1.1, 1.6)), int((y1 - y0) * rng.uniform(0.6, 0.9)))
+        cv2.ellipse(stencil, (middle, int(y1 + shoulders[1])), shoulders, 0, 0, 360, 255, -1)
+    return stencil, False
+
+
+def _paste(  # noqa: PLR0913 - where, how large, and how it lies over the others
+    rng: np.random.Generator,
+    sketch: _Sketch,
+    portrait: Portrait,
+    side_px: float,
+    centre: Floats,
+    *,
+    hidden: float = HIDDEN,
+    bust: bool = False,
 ) -> None:
-    """One portrait into the scene: the whole picture, or the head alone with a soft edge."""
+    """One portrait into the scene: the whole picture, or a part of it with a soft edge."""
     size = sketch.image.shape[0]
     matrix, mirrored = _placing(rng, portrait, side_px, centre)
     warped = cv2.warpAffine(
         portrait.image, matrix, (size, size), flags=cv2.INTER_AREA if side_px < 90 else cv2.INTER_LINEAR
     )
-    height, width = portrait.image.shape[:2]
-    stencil = np.zeros((height, width), np.uint8)
-    if rng.random() < 0.6:
-        stencil[2:-2, 2:-2] = 255
-        soft_px = 1.0
-    else:
-        x0, y0, x1, y1 = portrait.box
-        grow = rng.uniform(0.62, 0.95)
-        axes = (int((x1 - x0) * grow), int((y1 - y0) * grow))
-        cv2.ellipse(stencil, (int((x0 + x1) / 2), int((y0 + y1) / 2)), axes, 0, 0, 360, 255, -1)
-        soft_px = max(1.0, side_px * 0.05)
+    stencil, whole = _stencil(rng, portrait, bust=bust)
+    soft_px = 1.0 if whole else max(1.0, side_px * (0.02 if bust else 0.05))
     weight = cv2.warpAffine(stencil, matrix, (size, size))
     weight = (
         cv2.blur(weight, (int(soft_px * 2) | 1, int(soft_px * 2) | 1)).astype(np.float32)[:, :, None] / 255
     )
     covered = weight[:, :, 0] > 0.3
-    for index, box in enumerate(sketch.boxes):
-        x0, y0, x1, y1 = (int(each) for each in np.clip(box, 0, size))
-        if x1 > x0 and y1 > y0 and covered[y0:y1, x0:x1].mean() > 0.15:
+    for index in reversed(range(len(sketch.boxes))):
+        x0, y0, x1, y1 = (int(each) for each in np.clip(sketch.boxes[index], 0, size))
+        share = covered[y0:y1, x0:x1].mean() if x1 > x0 and y1 > y0 else 0.0
+        if share > hidden:
             sketch.counted[index] = False
+        if share > GONE:
+            del sketch.boxes[index], sketch.landmarks[index], sketch.counted[index]
     sketch.image = (sketch.image * (1 - weight) + warped * weight).astype(np.uint8)
     sketch.boxes.append(_turned_box(portrait, matrix))
     sketch.landmarks.append(_landmarks(portrait, matrix, mirrored))
     sketch.counted.append(True)
+
+
+def _bystanders(
+    rng: np.random.Generator, sketch: _Sketch, portraits: Sequence[Portrait], most: float
+) -> None:
+    """Up to three people out of focus, heads of about one size; sometimes nobody, for blur alone is no face."""
+    size = sketch.image.shape[0]
+    head = float(np.exp(rng.uniform(np.log(0.12), np.log(most))))
+    for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.2, 0.4, 0.25, 0.15]))):
+        fraction = head * float(np.exp(rng.normal(0, 0.15)))
+        centre = rng.uniform(0, 1, 2)
+        if rng.random() < 0.75:  # to either side, where the person in front leaves room
+            centre[0] = 0.35 * centre[0] if rng.random() < 0.5 else 1 - 0.35 * centre[0]
+        _paste(rng, sketch, _any(rng, portraits), fraction * size, (centre * size).astype(np.float32))
+    blur_px = head * size * rng.uniform(0.012, 0.075)
+    if rng.random() < 0.5:
+        sketch.image = np.asarray(cv2.GaussianBlur(sketch.image, (0, 0), blur_px), np.uint8)
+    else:  # a lens's disc is flatter than a bell; two boxes come near it
+        side = max(1, round(blur_px * 2.45)) | 1
+        sketch.image = np.asarray(cv2.blur(cv2.blur(sketch.image, (side, side)), (side, side)), np.uint8)
+
+
+def _in_front(rng: np.random.Generator, sketch: _Sketch, portraits: Sequence[Portrait]) -> None:
+    """The person whom the picture is of, sharp, over whatever stands behind."""
+    size = sketch.image.shape[0]
+    fraction = float(rng.uniform(0.3, 0.85))
+    centre = (rng.uniform(0.3, 0.7, 2) * size).astype(np.float32)
+    bust = bool(rng.random() < 0.85)
+    _paste(rng, sketch, _any(rng, portraits), fraction * size, centre, hidden=BEHIND, bust=bust)
 
 
 def _is_counted(box: Floats, landmarks: Floats, size: int) -> bool:
@@ -208,14 +260,18 @@ def draw(
     """One scene of the given side, with none to six faces."""
     sketch = _Sketch(background(rng, backdrop, size), [], [], [])
     kind = rng.random()
-    if kind < 0.12:
+    if kind < 0.1:
         pass
-    elif kind < 0.62:
+    elif kind < 0.45:
+        _bystanders(rng, sketch, portraits, most=0.7)
+        if rng.random() < 0.8:
+            _in_front(rng, sketch, portraits)
+    elif kind < 0.78:
         fraction = float(np.exp(rng.uniform(np.log(0.1), np.log(1.3))))
         slack = 0.5 - min(fraction, 0.9) / 2 + (0.12 if rng.random() < 0.3 else 0.02)
         centre = (0.5 + rng.uniform(-slack, slack, 2)) * size
         _paste(rng, sketch, _any(rng, portraits), fraction * size, centre.astype(np.float32))
-    elif kind < 0.70:
+    elif kind < 0.83:
         # Closer than a face: no detector has to answer, but pores and nostrils are not faces.
         centre = rng.uniform(-0.4, 1.4, 2) * size
         _paste(rng, sketch, _any(rng, portraits), rng.uniform(1.4, 4.0) * size, centre.astype(np.float32))

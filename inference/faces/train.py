@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inference.faces import course, detector, portraits, recogniser, scenes, strangers
+from inference.faces import course, detector, portraits, recogniser, scenes, strangers, unfold
 from inference.faces.portraits import Portrait
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ class DetectorTraining:
     rate: float
     decay: float
     plates: int
+    crowded: tuple[str, ...]
     checkpoint_every: int
 
 
@@ -112,7 +113,9 @@ def _truth(drawn: Sequence[scenes.Scene]) -> detector.Truth:
     return detector.Truth(boxes, landmarks, present, counted)
 
 
-def train_detector(config: DetectorTraining, people: Sequence[Portrait], out: Path) -> tuple[Path, float]:
+def train_detector(
+    config: DetectorTraining, people: Sequence[Portrait], out: Path, published: Path | None = None
+) -> tuple[Path, float]:
     """Train the detector and export it after every checkpoint.
 
     Parameters
@@ -123,6 +126,8 @@ def train_detector(config: DetectorTraining, people: Sequence[Portrait], out: Pa
         The portraits scenes are drawn from; held-back ones must not be among them.
     out
         Folder for ``detector.pt`` (checkpoint, continued when present) and ``detector.onnx``.
+    published
+        An exported detector whose weights are the start; a checkpoint goes before it.
 
     Returns
     -------
@@ -132,7 +137,12 @@ def train_detector(config: DetectorTraining, people: Sequence[Portrait], out: Pa
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     model = detector.Detector(config.width).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    people = [person for person in people if person.name not in config.crowded]
     backdrop = scenes.plates(np.random.default_rng(config.seed), people, config.plates)
+    if published is not None:
+        rng = np.random.default_rng(config.seed)
+        drawn = [scenes.draw(rng, people, backdrop, _USUAL_PX) for _ in range(2 * config.batch)]
+        unfold.unfold(published, model, _picture_tensor([scene.image for scene in drawn]))
     path = out / "detector.onnx"
 
     def step(rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -209,6 +219,7 @@ def _arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and ONNX files")
     parser.add_argument("--teacher", type=Path, help="ONNX file of the 128-d recogniser to learn from")
+    parser.add_argument("--published", type=Path, help="ONNX file of a detector to train further")
     parser.add_argument("--config", type=Path, default=Path("conf/training/faces.toml"))
     parser.add_argument("--steps", type=int, help="instead of the configuration's")
     parser.add_argument("--threads", type=int, default=0, help="threads to use; 0 leaves it to torch")
@@ -227,7 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     people = portraits.for_training(arguments.data)
     if arguments.part == "detector":
         detecting = replace(configured(arguments.config, "detector", DetectorTraining), **shorter)
-        path, seconds = train_detector(detecting, people, arguments.out)
+        path, seconds = train_detector(detecting, people, arguments.out, arguments.published)
     else:
         if arguments.teacher is None:
             parser.error("the recogniser needs --teacher")

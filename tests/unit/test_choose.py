@@ -43,7 +43,7 @@ class Faces:
     def __init__(self, least=256):
         self.least = least
 
-    def find(self, image, *, thorough=False):
+    def find(self, image, *, thorough=False, doubtful=False):
         if image[128, 128, 0] < self.least:
             return []
         return [Face(np.zeros(4, np.float32), np.zeros((5, 2), np.float32), 0.9)]

@@ -28,7 +28,16 @@ def _portrait(name: str, tone: int) -> Portrait:
 PEOPLE = [_portrait(f"person-{each}", each * 30) for each in range(4)]
 
 DETECTING = train.DetectorTraining(
-    seed=1, steps=4, batch=2, sizes_px=(64, 96), width=8, rate=1e-3, decay=0.0, plates=2, checkpoint_every=2
+    seed=1,
+    steps=4,
+    batch=2,
+    sizes_px=(64, 96),
+    width=8,
+    rate=1e-3,
+    decay=0.0,
+    plates=2,
+    crowded=(),
+    checkpoint_every=2,
 )
 RECOGNISING = train.RecogniserTraining(
     seed=1, steps=3, batch=4, crops=8, width=16, rate=1e-3, decay=0.0, relation=1.0, checkpoint_every=2

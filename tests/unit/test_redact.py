@@ -7,8 +7,8 @@ from gateway.errors import Held, Postponed
 from gateway.instance import Evidence
 from gateway.redact import Redactor
 from gateway.release import similarity
-from inference.anonymize import MaskOptions, search
-from inference.contract import CLASSES, Face, Models, Unavailable
+from inference.anonymize import Given, MaskOptions, search
+from inference.contract import CLASSES, Face, Models, Unavailable, Verifier
 
 SIDE = 96
 
@@ -46,11 +46,14 @@ class Inpainter:
 
 
 class Faces:
-    def __init__(self, found, vectors):
-        self.found, self.vectors = found, list(vectors)
+    def __init__(self, found, vectors, doubted=()):
+        self.found, self.vectors, self.doubted = found, list(vectors), doubted
 
-    def find(self, image, *, thorough=False):
-        return list(self.found)
+    def find(self, image, *, thorough=False, doubtful=False):
+        if not doubtful:
+            return list(self.found)
+        seen, self.doubted = self.doubted, ()  # the look at the mirror image shows nothing more
+        return list(seen)
 
     def embed(self, image, landmarks):
         vector = self.vectors.pop(0) if len(self.vectors) > 1 else self.vectors[0]
@@ -59,11 +62,20 @@ class Faces:
         return np.asarray(vector, np.float32)
 
 
-def redactor(faces, segmenter=None):
+def redactor(faces, segmenter=None, second=None):
     features = ("brow", "eye", "nose", "mouth")
     roles = dict.fromkeys(CLASSES, "identity") | {"background": "context", "lesion": "lesion"}
     models = Models(
-        "test", True, segmenter or Segmenter(), Inpainter(), faces, roles, features, 0.5, {"": "a face"}
+        "test",
+        True,
+        segmenter or Segmenter(),
+        Inpainter(),
+        faces,
+        roles,
+        features,
+        0.5,
+        {"": "a face"},
+        second,
     )
     return Redactor(models, MaskOptions(), attempts=1)
 
@@ -81,7 +93,7 @@ def test_the_largest_of_all_likenesses_decides():
 def test_a_face_elsewhere_in_the_arrival_counts_too():
     faces = Faces([face()], [[1, 0], [0, 1]])
     other = np.array([0, 1], np.float32)
-    assert redactor(faces).redact(PICTURE, "a", 1, [other]).similarity == pytest.approx(1.0)
+    assert redactor(faces).redact(PICTURE, "a", 1, [(other,)]).similarity == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -131,3 +143,76 @@ def test_a_face_whose_landmarks_the_segmentation_does_not_confirm_compares_nothi
     done = redactor(faces, Segmenter(parts=())).redact(PICTURE, "a", 1)
     assert done.faces == 1
     assert done.similarity is None
+
+
+@pytest.mark.parametrize(("cosine", "limit", "decides"), [(0.6, 0.9, 0.3), (0.6, 0.7, 0.6), (0.2, 0.3, 0.2)])
+def test_of_two_verifiers_the_strictest_decides(cosine, limit, decides):
+    first = Faces([face()], [[1, 0], [0.3, np.sqrt(1 - 0.09)]])
+    after = [cosine, np.sqrt(1 - cosine**2)]
+    second = Verifier(Faces([face()], [[1, 0], after]), limit)
+    done = redactor(first, second=second).redact(PICTURE, "a", 1)
+    assert done.similarity == pytest.approx(decides)
+    assert done.similarity_limit == (0.5 if decides == 0.3 else limit)
+
+
+@pytest.mark.parametrize("vector", [[np.nan, np.nan], ValueError("cut off")])
+def test_a_second_verifier_that_cannot_tell_holds(vector):
+    first = Faces([face()], [[1, 0], [0, 1]])
+    done = redactor(first, second=Verifier(Faces([face()], [[1, 0], vector]), 0.9)).redact(PICTURE, "a", 1)
+    with pytest.raises(Held):
+        similarity(Evidence(faces=1, similarity=done.similarity, similarity_limit=done.similarity_limit))
+
+
+def test_what_may_be_another_face_is_counted_once_and_only_where_it_shows():
+    coloured = np.full((1, SIDE, 4 * SIDE, 3), (200, 150, 130), np.uint8)
+    near = face(50, 47, 42, 0.4)  # another guess at the face itself
+    away, grey = face(300, 48, 60, 0.4), face(200, 48, 60, 0.4)
+    coloured[:, :, 160:240] = (60, 90, 160)
+    small = face(260, 20, 12, 0.4)
+    models = Faces([face()], [[1, 0], [0, 1]], [near, away, grey, small])
+    assert redactor(models, Segmenter(parts=())).redact(coloured, "a", 1).doubtful == 1
+    hidden = Given(hide=np.ones(coloured.shape[1:3], bool))
+    models = Faces([face()], [[1, 0], [0, 1]], [away])
+    assert redactor(models, Segmenter(parts=())).redact(coloured, "a", 1, given=[hidden]).doubtful == 0
+
+
+def test_given_masks_are_what_is_painted_and_kept():
+    draw = np.random.default_rng(4)
+    hide, keep = draw.random((2, SIDE, SIDE)) < 0.5
+    models = Faces([face()], [[1, 0], [0, 1]])
+    work = Redactor(redactor(models).models, MaskOptions(lesion_over_features="keep"), attempts=1)
+    done = work.redact(PICTURE, "a", 1, given=[Given(hide, keep)])
+    assert np.array_equal(done.hide[0], hide & ~keep)
+    assert np.array_equal(done.keep[0], hide & keep)
+    assert np.array_equal(done.frames[0][~done.hide[0]], PICTURE[0][~done.hide[0]])
+
+
+def test_a_given_keep_over_eyes_still_follows_the_rule():
+    everything = np.ones((SIDE, SIDE), bool)
+    models = Faces([face()], [[1, 0], [0, 1]])
+    work = Redactor(redactor(models).models, MaskOptions(lesion_over_features="hold"), attempts=1)
+    with pytest.raises(Held) as held:
+        work.redact(PICTURE, "a", 1, given=[Given(keep=everything)])
+    assert held.value.reason == "lesion-over-feature"
+
+
+def test_given_masks_of_another_size_hold():
+    models = Faces([face()], [[1, 0], [0, 1]])
+    for given in ([Given(hide=np.ones((3, 3), bool))], []):
+        with pytest.raises(Held) as held:
+            redactor(models).redact(PICTURE, "a", 1, given=given)
+        assert held.value.reason == "masks"
+
+
+def test_text_is_gone_before_the_painter_looks():
+    written = np.zeros(PICTURE.shape[:3], bool)
+    written[:, 10:20, 5:60] = True
+    noisy = PICTURE.copy()
+    noisy[written] = np.random.default_rng(9).integers(0, 256, (int(written.sum()), 3), dtype=np.uint8)
+    one, other = (
+        redactor(Faces([face()], [[1, 0], [0, 1]])).redact(picture, "a", 1, written=written)
+        for picture in (PICTURE, noisy)
+    )
+    assert np.array_equal(one.frames, other.frames)
+    assert not (one.keep & written).any()
+    assert np.array_equal(one.frames[~one.painted], PICTURE[~one.painted])

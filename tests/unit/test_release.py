@@ -16,6 +16,7 @@ CLEAN = Evidence(
     hidden_pixels=100,
     kept_pixels=10,
     uncovered_pixels=0,
+    doubtful=0,
     similarity=0.1,
     similarity_limit=0.5,
     outside_identical=True,
@@ -37,8 +38,8 @@ def test_an_empty_list_of_gates_holds():
     assert held.value.reason == "no-gates"
 
 
-GATED = ["uncovered_pixels", "similarity", "similarity_limit", "outside_identical", "kept_identical", "text",
-         "residue", "marker_faults"]  # fmt: skip
+GATED = ["uncovered_pixels", "doubtful", "similarity", "similarity_limit", "outside_identical", "kept_identical",
+         "text", "residue", "marker_faults"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", GATED)
@@ -57,6 +58,7 @@ def test_evidence_that_is_not_a_number_holds(name):
     ("name", "value", "reason"),
     [
         ("uncovered_pixels", 1, "coverage"),
+        ("doubtful", 1, "doubtful-face"),
         ("similarity", 0.5, "similarity"),
         ("similarity", 0.9, "similarity"),
         ("similarity", -3.0, "similarity"),
