@@ -19,8 +19,9 @@ def blocks(page):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("page", type=Path)
+    parser.add_argument("--first", type=int, default=1, help="block to begin with (default 1)")
     given = parser.parse_args()
-    for block in blocks(given.page):
+    for block in blocks(given.page)[given.first - 1 :]:
         print(f"$ {block.strip()}", flush=True)
         begun = time.monotonic()
         done = subprocess.run(["bash", "-euo", "pipefail", "-c", block], check=False)

@@ -76,4 +76,5 @@ class Meter:
                 elif now - shown > self._every_s or step + 1 == self._last:
                     shown = now
                     rate = (step + 1 - self._first) / (now - began)
-                    bar.console.print(f"{self._title} {step + 1}/{self._last} {rate:.2f} steps/s {self.text}")
+                    text = f"{self._title} {step + 1}/{self._last} {rate:.2f} steps/s {self.text}"
+                    bar.console.print(text, soft_wrap=True)

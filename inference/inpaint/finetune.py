@@ -169,17 +169,6 @@ class SiteTraining:
         }
 
 
-class _Ahead(torch.utils.data.Dataset[list[Example]]):
-    """The parts of this device's steps, so that workers may read them ahead."""
-
-    def __init__(self, examples: Examples, batch: int, share: int, shares: int) -> None:
-        self.examples, self.batch, self.share, self.shares = examples, batch, share, shares
-
-    def __getitem__(self, part: int) -> list[Example]:
-        begin = (part * self.shares + self.share) * self.batch
-        return [self.examples[index] for index in range(begin, begin + self.batch)]
-
-
 def train(data: Path, pipeline: Path, out: Path, tuning: Tuning, losses: Losses) -> Path:
     """Fine-tune ``pipeline`` on the manifest's training split and write it; the folder of the new pipeline.
 
@@ -211,20 +200,11 @@ def train(data: Path, pipeline: Path, out: Path, tuning: Tuning, losses: Losses)
     if first == 0:
         tuner.note(0, **site.judge(held_out))
     examples = Examples(rows, tuner.size_px, tuning.seed, losses.prompt)
-    accelerator = tuner.accelerator
-    ahead = iter(
-        torch.utils.data.DataLoader(
-            _Ahead(examples, tuning.batch, accelerator.process_index, accelerator.num_processes),
-            batch_size=None,
-            sampler=range(first * tuning.accumulate, tuning.steps * tuning.accumulate),
-            num_workers=tuning.workers,
-            prefetch_factor=2 if tuning.workers else None,
-        )
-    )
+    parts = tuner.parts(examples, first)
     meter = Meter("inpaint", first, tuning.steps)
     for step in meter.steps():
         for part in range(tuning.accumulate):
-            batch = site.encode(next(ahead))
+            batch = site.encode(next(parts))
             noise, times = tuner.draw(batch.clean.shape, step, part)
             loss, told = site.loss(batch, noise, times)
             tuner.learn(loss)

@@ -167,12 +167,11 @@ def train(data: Path, pipeline: Path, out: Path, tuning: Tuning, how: Preferring
     if first == 0:
         tuner.note(0, **learning.judge(held_out))
     pairs = Pairs(rows, tuner.size_px, tuning.seed)
-    share, shares = tuner.accelerator.process_index, tuner.accelerator.num_processes
+    parts = tuner.parts(pairs, first)
     meter = Meter("preferences", first, tuning.steps)
     for step in meter.steps():
         for part in range(tuning.accumulate):
-            begin = ((step * tuning.accumulate + part) * shares + share) * tuning.batch
-            batch = learning.encode([pairs[index] for index in range(begin, begin + tuning.batch)])
+            batch = learning.encode(next(parts))
             noise, times = tuner.draw(batch.winner.shape, step, part)
             loss, told = learning.loss(batch, noise, times)
             tuner.learn(loss)

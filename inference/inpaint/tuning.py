@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from inference.data import DataError
 from inference.inpaint.build import without_paths
 from inference.progress import learning_rate, load_state, save_state, write_figures
+
+Item_co = TypeVar("Item_co", covariant=True)
 
 UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
 TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj"]
@@ -103,6 +105,27 @@ class Networks(nn.Module):
         return told.float(), self._middle[0].float()
 
 
+class Drawn(Protocol[Item_co]):
+    """An endless sequence of examples, each decided by its index."""
+
+    def __getitem__(self, index: int) -> Item_co:
+        """Example ``index``, 0 or more."""
+
+
+class _Parts(torch.utils.data.Dataset[list[Item_co]]):
+    def __init__(self, examples: Drawn[Item_co], batch: int, share: int, shares: int) -> None:
+        self.examples, self.batch, self.share, self.shares = examples, batch, share, shares
+
+    def __getitem__(self, part: int) -> list[Item_co]:
+        begin = (part * self.shares + self.share) * self.batch
+        return [self.examples[index] for index in range(begin, begin + self.batch)]
+
+
+def _as_drawn(part: list[Any]) -> list[Any]:
+    """Examples, not tensors of them."""
+    return part
+
+
 class Tuner:
     """A pipeline that is being fine-tuned.
 
@@ -168,6 +191,24 @@ class Tuner:
         masked = self.encode(pictures * (hide < 0.5))
         mask = F.interpolate(hide, size=masked.shape[-2:]).to(self.device)
         return Condition(mask, masked, self.tokens(prompts))
+
+    def parts(self, examples: Drawn[Item_co], first: int) -> Iterator[list[Item_co]]:
+        """The batches of this device from step ``first`` to the last, one for each part of a step, read ahead.
+
+        Part p of device d of D takes the examples (p·D + d)·batch and following.
+        """
+        share, shares = self.accelerator.process_index, self.accelerator.num_processes
+        tuning = self.tuning
+        return iter(
+            torch.utils.data.DataLoader(
+                _Parts(examples, tuning.batch, share, shares),
+                batch_size=None,
+                collate_fn=_as_drawn,
+                sampler=range(first * tuning.accumulate, tuning.steps * tuning.accumulate),
+                num_workers=tuning.workers,
+                prefetch_factor=2 if tuning.workers else None,
+            )
+        )
 
     def draw(self, shape: torch.Size, step: int, part: int) -> tuple[Tensor, Tensor]:
         """Noise of this shape and time steps (N,): decided by seed, step, part of the step and device."""
