@@ -18,6 +18,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
+from gateway.content import means_the_same_everywhere, whole
 from gateway.descriptors import Identities, cleaned, folded
 from gateway.errors import Held, Refused
 from gateway.identities import (
@@ -40,11 +41,6 @@ IMPLEMENTATION_VERSION = "ANOSKIN_GATEWAY"
 MAX_DEPTH = 64
 REMOVED = "REMOVED"
 """The dummy for text that must not be empty; says nothing about what it replaces."""
-
-CODING_SCHEMES = frozenset(
-    {"DCM", "SCT", "SRT", "SNM3", "99SDM", "LN", "UCUM", "FMA", "RADLEX", "I9C", "I10", "I11"}
-)
-"""Schemes whose codes mean the same everywhere; a local scheme names the place that made it."""
 
 _REQUIRED = (0x00080016, 0x00080018, 0x0020000D, 0x0020000E)
 _PATIENT_NAME, _PATIENT_ID = 0x00100010, 0x00100020
@@ -77,12 +73,6 @@ _DUMMIES: dict[str, object] = {
     **dict.fromkeys(("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD"), 0),
     **{"DA": "19000101", "TM": "000000", "DT": "19000101000000", "IS": "0", "DS": "0", "AS": "000D"},
 }
-_CONTENT = {
-    "TEXT": 0x0040A160, "NUM": 0x0040A300, "NUMERIC": 0x0040A30A, "CODE": 0x0040A168, "DATE": 0x0040A121,
-    "TIME": 0x0040A122, "DATETIME": 0x0040A120, "UIDREF": 0x0040A124, "PNAME": 0x0040A123,
-    "IMAGE": 0x00081199, "COMPOSITE": 0x00081199, "WAVEFORM": 0x00081199,
-}  # fmt: skip
-"""Where a content item of each value type (PS3.3 10.2 and C.17.3) has its value."""
 
 
 def scrub(original: Dataset, profile: Profile, pseudonyms: Pseudonyms) -> Dataset:
@@ -331,7 +321,7 @@ class _Scrubbing:
 
     def _sequence(self, element: DataElement, depth: int) -> DataElement | RawDataElement | None:
         items = [self.dataset(item, depth + 1) for item in element.value or []]
-        kept = [item for item in items if len(item) and _means_the_same_everywhere(item) and _whole(item)]
+        kept = [item for item in items if len(item) and means_the_same_everywhere(item) and whole(item)]
         return DataElement(element.tag, "SQ", kept) if kept else self._fallback(element.tag, "SQ")
 
     def _private(
@@ -357,21 +347,6 @@ def _values(element: DataElement) -> list[object]:
     value = element.value
     values = list(value) if isinstance(value, MultiValue | list | tuple) else [value]
     return [] if all(v is None or str(v) == "" for v in values) else values
-
-
-def _means_the_same_everywhere(item: Dataset) -> bool:
-    if "CodeValue" not in item and "LongCodeValue" not in item and "CodeMeaning" not in item:
-        return True
-    return text_of(item, 0x00080102) in CODING_SCHEMES
-
-
-def _whole(item: Dataset) -> bool:
-    """Whether a content item still has its value; what lost it says nothing and would not be valid."""
-    type_ = text_of(item, 0x0040A040)
-    if not type_:
-        return True
-    where = _CONTENT.get(type_)
-    return where is not None and where in item and bool(item[where].value)
 
 
 def _character_set(clean: Dataset, original: Dataset, texts: list[str]) -> None:

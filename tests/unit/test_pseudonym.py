@@ -198,3 +198,14 @@ def test_an_original_is_no_pseudonym(text: str) -> None:
     assert not is_pseudonym(text)
     assert is_pseudonym(Pseudonyms(bytes(32)).identifier(text))
     assert is_pseudonym(Pseudonyms(bytes(32)).uid(text))
+
+
+def test_the_same_key_gives_the_same_pseudonyms_in_every_year() -> None:
+    """These values may never change: whoever changes them cuts every archive in two."""
+    site = Pseudonyms(bytes(range(32)))
+    assert site.uid("1.2.840.113619.2.1") == "2.25.541123485688357889226525201751523184"
+    assert site.identifier("MRN73110", "HOSPITAL") == "P3QBF4NVL4SDRUOM"
+    assert site.identifier("A55102", "HOSPITAL", "accession") == "NEOUJDRLONDLMNWV"
+    assert site.identifier("Zweifelsfrei^Adelheid^^", kind="person") == "EZVFIIKVAK2HPDA5"
+    assert site.date_shift_days("MRN73110", "HOSPITAL") == 3268
+    assert site.key_name == "KJGHKI5Y"
