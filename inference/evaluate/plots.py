@@ -87,7 +87,9 @@ def spread(found: Sequence[Evaluated], judges: Sequence[Judge], file: Path) -> N
             axis.hist(own, bins, density=True, histtype="step", linewidth=1.4, label=method.name)
         for rate, threshold in zip(FALSE_ACCEPT_RATES, judge.gallery.thresholds, strict=True):
             axis.axvline(threshold, color="k", linestyle=":", linewidth=1)
-            axis.text(threshold, axis.get_ylim()[1], f" {rate:g}", va="top", fontsize=8)
+            axis.text(
+                threshold, axis.get_ylim()[1], f"FAR {rate:g} ", va="top", ha="right", rotation=90, fontsize=8
+            )
         axis.set(xlabel="cosine to the own original", ylabel="density", title=judge.name)
     axes[0].legend(fontsize=8)
     figure.savefig(file, dpi=110)
