@@ -24,10 +24,13 @@ class Critic(nn.Module):
         super().__init__()
         sizes = [3, width, width * 2, width * 4, width * 4, width * 4]
         self.stages = nn.ModuleList(
-            nn.Sequential(_bounded(nn.Conv2d(a, b, 4, 2, 1)), nn.LeakyReLU(0.2)) for a, b in pairwise(sizes)
+            nn.Sequential(
+                nn.Conv2d(a, b, 4, 2, 1), nn.Identity() if a == 3 else nn.GroupNorm(8, b), nn.LeakyReLU(0.2)
+            )
+            for a, b in pairwise(sizes)
         )
-        self.patches = _bounded(nn.Conv2d(sizes[3], 1, 3, 1, 1))
-        self.whole = _bounded(nn.Conv2d(sizes[5], 1, 3, 1, 1))
+        self.patches = nn.Conv2d(sizes[3], 1, 3, 1, 1)
+        self.whole = nn.Conv2d(sizes[5], 1, 3, 1, 1)
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Logits (N, 1, S / 8, S / 8) and (N, 1, S / 32, S / 32), high for photographs; every stage's features."""
@@ -36,10 +39,6 @@ class Critic(nn.Module):
             x = stage(x)
             features.append(x)
         return [self.patches(features[2]), self.whole(features[4])], features
-
-
-def _bounded(layer: nn.Conv2d) -> nn.Module:
-    return nn.utils.parametrizations.spectral_norm(layer)
 
 
 class Adversaries:

@@ -31,9 +31,9 @@ class DecoderTraining:
     steps: int = 6_000
     batch: int = 4
     learning_rate: float = 2e-4
-    critic_rate: float = 8e-4
-    adversarial_weight: float = 0.1
-    perceptual_weight: float = 0.5
+    critic_rate: float = 2e-4
+    adversarial_weight: float = 0.08
+    perceptual_weight: float = 0.1
     latent_noise: float = 0.1
     draws: int = 6
     sampling_steps: int = 20
