@@ -38,6 +38,7 @@ format: $(VENV)/installed-check ## Format the code
 bench: $(VENV)/installed-bench peers ## Measure what docs/performance.md reports
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/scrub.py
+	@if [ -d "$(DATA)/data/dicom" ]; then $(BIN)/python benchmarks/files.py --data "$(DATA)/data/dicom"; fi
 	@if [ -d "$(DATA)" ]; then mkdir -p build; \
 	  $(BIN)/python benchmarks/held_back.py --data "$(DATA)" --out build/held-back.json; \
 	else echo "No portraits at $(DATA) (ANOSKIN_DATA): the bundle is not measured."; fi

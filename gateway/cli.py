@@ -267,6 +267,7 @@ def _deidentify(options: argparse.Namespace) -> int:
     conf = settings.load(options.conf)
     conf = conf.offline(_chosen_profile(conf, options.profile))
     found = offline.sources(options.paths, options.out)
+    treatment.build_metadata_only(conf)  # says at once what is wrong with the profile or the key
     if options.metadata_only:
         build: Callable[[], Treat] = partial(treatment.build_metadata_only, conf)
     else:
