@@ -104,6 +104,7 @@ _HOUSE: Mapping[int, Action] = MappingProxyType(
         0x00200010: Action.DUMMY,
         0x00081140: Action.UID,  # Referenced Image Sequence: images that belong together stay together
         0x00082112: Action.REMOVE,  # Source Image Sequence: the source stays here
+        0x00120081: Action.REMOVE,  # Ethics Committee Name: required only beside its approval number, which goes
         # Versions of context groups and templates are dates of the standard; moving them would lie.
         **dict.fromkeys((0x00080106, 0x00080107, 0x0040DB06, 0x0040DB07), Action.REMOVE),
     }

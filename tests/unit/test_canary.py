@@ -1,5 +1,7 @@
 """One object that holds a token in every attribute: where none may pass none does, where one may it does."""
 
+import shutil
+import subprocess
 from datetime import date
 from io import BytesIO
 from pathlib import Path
@@ -130,3 +132,26 @@ def test_implicit_encoding_hides_nothing() -> None:
         file = treated(original, profile)
         left = left_in(file, tokens, "ISO_IR 192")
         assert all(profile.resolved(tokens.owner[t], original.SOPClassUID)[1] is Action.KEEP for t in left)
+
+
+@pytest.mark.parametrize("profile", [*SHIPPED, EVERYTHING], ids=lambda profile: profile.name)
+def test_no_profile_makes_an_error_that_was_not_there(profile: Profile, tmp_path: Path) -> None:
+    program = shutil.which("dciodvfy")
+    if program is None:
+        pytest.skip("dciodvfy (dicom3tools) is not installed")
+    original, _ = filled("ISO_IR 192")
+    errors = []
+    for name, file in (("before", part10.write(original)), ("after", treated(original, profile))):
+        (tmp_path / name).write_bytes(file)
+        said = subprocess.run(
+            [program, str(tmp_path / name)], capture_output=True, timeout=60, check=False
+        ).stderr
+        errors.append(
+            {line for line in said.decode("utf-8", "replace").splitlines() if line.startswith("Error")}
+        )
+    # With Retain Institution Identity the table keeps the committee's name and removes the number it may stand beside.
+    beside = (
+        "ClinicalTrialProtocolEthicsCommitteeName" if Option.INSTITUTION in profile.options else "nothing"
+    )
+    assert {line for line in errors[1] - errors[0] if beside not in line} == set()
+    assert len(errors[0]) > 50  # it did look
