@@ -64,11 +64,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name, help=f"{text}: {', '.join(parts)}")
         command.add_argument("part", choices=parts, help="; ".join(f"{k}: {v}" for k, v in parts.items()))
         command.add_argument("rest", nargs=argparse.REMAINDER, help="its options; --help shows them")
+    people = commands.add_parser("calibrate", help="thresholds of a bundle's recogniser on known people")
+    people.add_argument("folder", type=Path, help="pictures, <person>_<anything>.jpg, two or more a person")
+    people.add_argument("--bundle", type=Path, default=Path("bundles/nano"), help="default: %(default)s")
+    people.add_argument(
+        "--out", type=Path, default=Path("calibration"), help="folder for figures and DET plot"
+    )
     options.add(commands.add_parser("evaluate", help="compare anonymisation methods, and attack them"))
     given = parser.parse_args(argv)
     try:
-        if given.command in SERVING:
-            return SERVING[given.command](given)
+        if given.command in SERVING or given.command == "calibrate":
+            return {**SERVING, "calibrate": _calibrate}[given.command](given)
         if given.command in {"train", "data", "evaluate"}:
             return _learning(given)
         if given.command == "list":
@@ -81,6 +87,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"gateway-models: {error}", file=sys.stderr)
         return 1
     print(f"{bundle.title}: {len(bundle.files)} files, each as listed. Licence: {bundle.licence}.")
+    return 0
+
+
+def _calibrate(given: argparse.Namespace) -> int:
+    from inference.faces.figure import NothingToCalibrate, run
+    from inference.local import load_faces
+
+    bundle = read_bundle(given.bundle)
+    verify(bundle)
+    try:
+        found = run(given.folder, load_faces(bundle), given.out)
+    except ImportError as error:
+        raise BundleError(
+            f"The plot needs {error.name}, which is not installed: anoskin-gateway[train]."
+        ) from error
+    except NothingToCalibrate as error:
+        raise BundleError(str(error)) from error
+    table = Table("false accept rate", "[faces] similarity_limit", "recognised", title=str(given.out))
+    for point in found.points:
+        table.add_row(
+            f"{point.false_accept_rate:g}", f"{point.threshold:.3f}", f"{point.true_accept_rate:.3f}"
+        )
+    Console().print(table)
     return 0
 
 

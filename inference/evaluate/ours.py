@@ -12,7 +12,7 @@ import numpy as np
 from inference.anonymize import MaskOptions, Plan, paint, plan
 from inference.bundle import MANIFEST, digest, read_bundle, seal
 from inference.contract import Image, Models
-from inference.data.manifest import NORMAL, Photograph
+from inference.data.manifest import Photograph
 from inference.evaluate.scene import Scene
 
 
@@ -44,31 +44,28 @@ class AnoSkin:
 
     def apply(self, scene: Scene) -> Image:
         """The face painted over as the bundle sees it; see :class:`inference.evaluate.methods.Method`."""
-        image, models, disease = scene.image, self._models, scene.photograph.disease
-        prompt = models.words("" if disease == NORMAL else disease)
+        image, models = scene.image, self._models
+        prompt = models.prompts.get(scene.photograph.disease, models.prompts[""])
         todo = plan(image, models, MaskOptions())
-        painted = []
+        best, least = image, np.inf
         for attempt in range(self._attempts):
             result = paint(image, todo, models.inpainter, prompt, (scene.seed + 15485863 * attempt) % 2**31)
-            painted.append((_excess(image, result, todo, models), attempt, result))
-            if painted[-1][0] < 0:
+            similarity = _similarity(image, result, todo, models)
+            if similarity < least:
+                best, least = result, similarity
+            if similarity < models.similarity_limit:
                 break
-        return min(painted, key=lambda one: one[:2])[2]
+        return best
 
 
-def _excess(image: Image, result: Image, todo: Plan, models: Models) -> float:
-    """How far the strictest verifier's cosine, at the landmarks of the original, lies above its limit.
-
-    Infinite where one is no number; −2 where there is no face to compare.
-    """
-    apart = [-2.0]
+def _similarity(image: Image, result: Image, todo: Plan, models: Models) -> float:
+    """Largest cosine between an original face and the result at its landmarks; −1 where nothing can be compared."""
+    cosines = [-1.0]
     for face in todo.faces:
-        for verifier in models.verifiers:
-            with suppress(ValueError):
-                before = verifier.analyser.embed(image, face.landmarks)
-                cosine = float(before @ verifier.analyser.embed(result, face.landmarks))
-                apart.append(cosine - verifier.limit if np.isfinite(cosine) else np.inf)
-    return max(apart)
+        with suppress(ValueError):
+            before = models.faces.embed(image, face.landmarks)
+            cosines.append(float(before @ models.faces.embed(result, face.landmarks)))
+    return max(cosines)
 
 
 def load(name: str, bundle: Path, variant: Path | None = None) -> AnoSkin:

@@ -117,30 +117,6 @@ def test_a_lora_of_diffusers_is_fused_alike(base, tmp_path):
     assert factor == pytest.approx(8 / 2, rel=0.02)
 
 
-def test_a_lora_of_the_text_encoder_is_fused_too(base, tmp_path):
-    from diffusers import StableDiffusionInpaintPipeline
-    from diffusers.utils import convert_state_dict_to_diffusers
-    from peft.utils import get_peft_model_state_dict
-
-    pipeline = load_pipeline(base)
-    layers = {}
-    for part, names in (("unet", ATTENTION), ("text_encoder", ["q_proj", "v_proj"])):
-        model = getattr(pipeline, part)
-        model.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=names, init_lora_weights=False))
-        layers[f"{part}_lora_layers"] = convert_state_dict_to_diffusers(get_peft_model_state_dict(model))
-    StableDiffusionInpaintPipeline.save_lora_weights(tmp_path / "lora", **layers)
-    import_inpaint(InpaintSource(str(base), lora=tmp_path / "lora"), tmp_path / "inpainter")
-    before, after = (load_pipeline(folder) for folder in (base, tmp_path / "inpainter"))
-    for part in ("unet", "text_encoder"):
-        changed = [
-            name
-            for name, tensor in getattr(after, part).state_dict().items()
-            if not torch.allclose(tensor, getattr(before, part).state_dict()[name], atol=1e-3)
-        ]
-        assert changed
-        assert all("to_" in name or "_proj" in name for name in changed)
-
-
 def test_a_lora_of_another_model_is_refused(base, tmp_path):
     torch.manual_seed(0)
     other = get_peft_model(
