@@ -147,7 +147,9 @@ class Tuner:
     def __init__(self, folder: Path, out: Path, tuning: Tuning) -> None:
         torch.manual_seed(tuning.seed)
         self.folder, self.out, self.tuning = folder, out, tuning
-        self.accelerator = Accelerator(mixed_precision=_precision(tuning.precision))
+        self.accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(), mixed_precision=_precision(tuning.precision)
+        )
         pipeline = load_pipeline(folder)
         self.vae, self.tokenizer = pipeline.vae.requires_grad_(False).eval(), pipeline.tokenizer
         self.schedule = DDPMScheduler.from_config(pipeline.scheduler.config)
