@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionInpaintPipeline
 from diffusers.training_utils import EMAModel, compute_snr
 from torch import Tensor
+from transformers import CLIPTokenizer
 
 from inference.inpaint.autoencoder import to_tensor
 from inference.inpaint.build import (
@@ -109,10 +110,12 @@ def stored_latents(
 class Learner:
     """The networks that learn, their optimiser, and the moving average that is shipped."""
 
-    def __init__(self, config: InpaintTraining, start: Path | None = None) -> None:
+    def __init__(
+        self, config: InpaintTraining, start: Path | None = None, tokenizer: CLIPTokenizer | None = None
+    ) -> None:
         torch.manual_seed(config.seed)
         self.config = config
-        self.tokenizer = build_tokenizer()
+        self.tokenizer = tokenizer or build_tokenizer()
         self.text, self.unet = build_text_encoder(self.tokenizer), build_unet()
         if start is not None:
             begun = StableDiffusionInpaintPipeline.from_pretrained(
@@ -122,6 +125,7 @@ class Learner:
                 safety_checker=None,
                 requires_safety_checker=False,
             )
+            self.tokenizer = tokenizer or begun.tokenizer
             self.text.load_state_dict(begun.text_encoder.state_dict())
             self.unet.load_state_dict(begun.unet.state_dict())
         self.unet.to(memory_format=torch.channels_last)
@@ -194,7 +198,11 @@ def train_inpaint(
     It begins with the UNet and the text encoder of the pipeline ``start``, or with random weights.
     The autoencoder's scaling factor is set so that the latents have unit spread.
     """
-    learner = Learner(config, start)
+    # The trainer of a tokenizer numbers some letters by chance; what is learnt and stored keeps to the first one.
+    kept = out / "tokenizer"
+    tokenizer = CLIPTokenizer.from_pretrained(kept, local_files_only=True) if kept.is_dir() else None
+    learner = Learner(config, start, tokenizer)
+    learner.tokenizer.save_pretrained(kept)
     vae.requires_grad_(False).eval()
     latents = stored_latents(vae, portraits, learner.tokens, out / "latents.pt", config)
     first = learner.load(out / "unet.pt")

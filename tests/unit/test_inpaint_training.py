@@ -8,6 +8,7 @@ import pytest
 import skimage.data
 import torch
 from diffusers import AutoencoderKL, StableDiffusionInpaintPipeline
+from transformers import CLIPTokenizer
 
 from inference.inpaint.autoencoder import (
     AutoencoderTraining,
@@ -143,4 +144,7 @@ def test_the_three_stages_make_a_pipeline_that_paints(
         tmp_path / "pipeline", local_files_only=True, safety_checker=None, requires_safety_checker=False
     )
     assert pipeline.unet.config.in_channels == 9
+    # The words keep their numbers from the pipeline that the training began with.
+    begun = CLIPTokenizer.from_pretrained(BUNDLE / "inpainter" / "tokenizer", local_files_only=True)
+    assert pipeline.tokenizer.get_vocab() == begun.get_vocab()
     assert abs(pipeline.vae.config.scaling_factor - 1) > 1e-6
