@@ -51,7 +51,7 @@ def main():
     parser.add_argument("--bundle", type=Path, default=ROOT / "bundles" / "nano")
     given = parser.parse_args()
     models = load_models(given.bundle, threads=1)
-    redactor = Redactor(models, MaskOptions(), attempts=3)
+    redactor = Redactor(models, MaskOptions(), attempts=6)
     judge = InsightFaceAnalyser(given.data / "models/insightface/models/scrfd500m_mbf512")
     portraits = given.data / "data/portraits"
     names = sorted(held_back(path.stem for path in (portraits / "images").glob("*.jpg")))

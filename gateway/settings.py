@@ -228,7 +228,7 @@ class Pixels:
     keep_margin: float = key("Lesions grow by this fraction of the face's width.", 0.02, within=(0, 1))
     hide_margin: float = key("Hidden regions grow by this fraction of it.", 0.05, within=(0, 1))
     attempts: int = key(
-        "Paintings tried before a face that is still recognised is held.", 3, within=(1, math.inf)
+        "Paintings tried before a face that is still recognised is held.", 6, within=(1, math.inf)
     )
     text: Literal["hold", "paint", "ignore"] = key(
         "Text in the pixels: hold the instance, paint the text out and read again, or ignore it.", "hold"

@@ -2,8 +2,8 @@
 
 import sys
 
-from gateway import cli, deidentify
+from gateway import cli, treatment
 
 if __name__ == "__main__":
-    cli.build_treatment = deidentify.build_metadata_only  # type: ignore[assignment]
+    cli.build_treatment = treatment.build_metadata_only  # type: ignore[assignment]
     sys.exit(cli.main())
