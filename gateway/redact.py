@@ -166,7 +166,10 @@ class Redactor:
             ]
         except Unavailable as error:
             raise Postponed("models", "the models cannot answer now") from error
-        unknown = any(one.similarity is None and (one.faces or one.features) for one in done)
+        # Hidden pixels are enough: where a person drew the mask, neither face nor feature need have been seen.
+        unknown = any(
+            one.similarity is None and (one.faces or one.features or one.hide.any()) for one in done
+        )
         compared = [
             Likeness(one.similarity, one.similarity_limit) for one in done if one.similarity is not None
         ]

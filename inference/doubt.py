@@ -66,7 +66,8 @@ def doubts(image: Image, faces: Sequence[Face], analyser: FaceAnalyser, done: Ma
     if faces:
         largest = min(largest, LARGEST_RATIO * max(_side(face) for face in faces))
     for face in sorted(seen, key=lambda one: -one.score):
-        if not LEAST_FACE_PX <= _side(face) <= largest or any(_about(face, one) for one in faces):
+        side = _side(face)  # one that is no number goes on, and cannot be placed below
+        if side < LEAST_FACE_PX or side > largest or any(_about(face, one) for one in faces):
             continue
         if any(_about(face, one) for one in found):
             continue  # the same, seen in the other look
@@ -78,7 +79,7 @@ def doubts(image: Image, faces: Sequence[Face], analyser: FaceAnalyser, done: Ma
 
 def _side(face: Face) -> float:
     """Side in pixels of the square as large as a face's box."""
-    return float(np.sqrt(np.prod(face.box[2:] - face.box[:2])))
+    return float(np.sqrt(np.prod(np.maximum(face.box[2:] - face.box[:2], 0))))
 
 
 def _about(face: Face, known: Face) -> bool:

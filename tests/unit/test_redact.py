@@ -1,11 +1,13 @@
 """Verification: whatever could not be compared, or is no number, never passes as unlike."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from gateway.errors import Held, Postponed
 from gateway.instance import Evidence
-from gateway.redact import Redactor
+from gateway.redact import Redacted, Redactor
 from gateway.release import similarity
 from inference.anonymize import Given, MaskOptions, search
 from inference.contract import CLASSES, Face, Models, Unavailable, Verifier
@@ -185,6 +187,22 @@ def test_given_masks_are_what_is_painted_and_kept():
     assert np.array_equal(done.hide[0], hide & ~keep)
     assert np.array_equal(done.keep[0], hide & keep)
     assert np.array_equal(done.frames[0][~done.hide[0]], PICTURE[0][~done.hide[0]])
+
+
+def test_a_frame_hidden_by_a_person_where_no_face_is_found_makes_the_whole_object_unknown(monkeypatch):
+    """The first frame's face was compared and is unlike; what lies under the second's mask was not."""
+    hide = np.zeros((1, SIDE, SIDE), bool)
+    hide[0, 30:60, 30:60] = True
+    compared = Redacted(
+        frames=PICTURE, hide=hide, keep=~hide & False, written=~hide & False, faces=1, features=True,
+        uncovered_pixels=0, doubtful=0, similarity=0.1, similarity_limit=0.5, attempts=1,
+    )  # fmt: skip
+    drawn = replace(compared, faces=0, features=False, similarity=None)
+    for second, expected in ((drawn, None), (replace(drawn, hide=~hide & False), 0.1)):
+        answers = iter([compared, second])
+        monkeypatch.setattr(Redactor, "_frame", lambda *_args, **_named: next(answers))  # noqa: B023
+        frames = np.concatenate([PICTURE] * 2)
+        assert redactor(Faces([], [[1, 0]])).redact(frames, "a", 1).similarity == expected
 
 
 def test_a_given_keep_over_eyes_still_follows_the_rule():
