@@ -18,6 +18,7 @@ from torch import Tensor
 from inference.inpaint.adversarial import Adversaries
 from inference.inpaint.autoencoder import pyramid_difference, to_tensor
 from inference.inpaint.data import Portraits, samples
+from inference.inpaint.inpainter import load_pipeline
 from inference.inpaint.perception import Perception
 from inference.progress import Meter, load_state, save_state
 
@@ -131,13 +132,7 @@ def train_decoder(portraits: Portraits, out: Path, config: DecoderTraining, perc
     The UNet's samples are drawn once and kept in ``out/painted.pt``; without that file they are drawn anew.
     """
     torch.manual_seed(config.seed)
-    pipeline = StableDiffusionInpaintPipeline.from_pretrained(
-        out / "pipeline",
-        dtype=torch.float32,
-        local_files_only=True,
-        safety_checker=None,
-        requires_safety_checker=False,
-    )
+    pipeline = load_pipeline(out / "pipeline")
     kept = load_state(out / "painted.pt")
     if kept is None:
         made = sample_latents(pipeline, portraits, config)

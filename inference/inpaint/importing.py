@@ -205,7 +205,7 @@ def _adapted(lora: Path) -> int:
     count = 0
     for file in lora.glob("*.safetensors"):
         for name, tensor in load_file(file).items():
-            second = re.search(r"lora(_B|\.up|_up)\b", name)
+            second = re.search(r"lora(_B|\.up|_up|_linear_layer\.up)\b", name)
             count += bool(second and tensor.any())
     return count
 

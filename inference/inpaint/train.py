@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
-from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionInpaintPipeline
+from diffusers import AutoencoderKL, DDPMScheduler
 from diffusers.training_utils import EMAModel, compute_snr
 from torch import Tensor
 from transformers import CLIPTokenizer
@@ -26,6 +26,7 @@ from inference.inpaint.build import (
     save_pipeline,
 )
 from inference.inpaint.data import Portraits, samples
+from inference.inpaint.inpainter import load_pipeline
 from inference.progress import Meter, learning_rate, load_state, save_state
 
 SAVE_EVERY_S = 240
@@ -118,13 +119,7 @@ class Learner:
         self.tokenizer = tokenizer or build_tokenizer()
         self.text, self.unet = build_text_encoder(self.tokenizer), build_unet()
         if start is not None:
-            begun = StableDiffusionInpaintPipeline.from_pretrained(
-                start,
-                dtype=torch.float32,
-                local_files_only=True,
-                safety_checker=None,
-                requires_safety_checker=False,
-            )
+            begun = load_pipeline(start)
             self.tokenizer = tokenizer or begun.tokenizer
             self.text.load_state_dict(begun.text_encoder.state_dict())
             self.unet.load_state_dict(begun.unet.state_dict())

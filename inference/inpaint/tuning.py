@@ -21,7 +21,9 @@ from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 
 from inference.data import DataError
+from inference.inpaint import inpainter
 from inference.inpaint.build import without_paths
+from inference.inpaint.importing import fuse_lora
 from inference.progress import learning_rate, load_state, save_state, write_figures
 
 Item_co = TypeVar("Item_co", covariant=True)
@@ -338,30 +340,18 @@ def load_pipeline(folder: Path) -> StableDiffusionInpaintPipeline:
         None is there, or it is not a nine-channel one that predicts noise.
     """
     try:
-        pipeline = StableDiffusionInpaintPipeline.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            local_files_only=True,
-            safety_checker=None,
-            requires_safety_checker=False,
-        )
+        pipeline: StableDiffusionInpaintPipeline = inpainter.load_pipeline(folder)
     except (OSError, ValueError) as error:
-        raise PipelineError(f"{folder} holds no diffusers inpainting pipeline; name its folder.") from error
-    channels, prediction = int(pipeline.unet.config.in_channels), pipeline.scheduler.config.prediction_type
-    if channels != 9 or prediction != "epsilon":
         raise PipelineError(
-            f"The UNet in {folder} has {channels} input channels and predicts {prediction}; nine channels that predict "
-            "epsilon are needed, as in Stable Diffusion 2 inpainting."
-        )
+            f"{folder} holds no diffusers inpainting pipeline that can be taught: {error}"
+        ) from error
     return pipeline
 
 
 def fuse(folder: Path, adapters: Path, target: Path) -> None:
     """Write the pipeline of ``folder`` with the adapters added into its weights to ``target``, in half precision."""
     pipeline = load_pipeline(folder)
-    pipeline.load_lora_weights(adapters)
-    pipeline.fuse_lora()
-    pipeline.unload_lora_weights()
+    fuse_lora(pipeline, adapters, 1.0)
     for part in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
         part.to(torch.float16)
     pipeline.save_pretrained(target)

@@ -47,15 +47,20 @@ def wait_until(state: Callable[[], Any], what: str, deadline_s: float = DEADLINE
 
 def find_program(name: str) -> str:
     """The path of a program; a test that needs a missing one skips, or fails in CI."""
-    # Not from this environment: pynetdicom brings commands of the same names as DCMTK's.
-    own = Path(sys.executable).parent.resolve()
-    folders = [f for f in os.environ.get("PATH", "").split(os.pathsep) if Path(f).resolve() != own]
-    found = shutil.which(name, path=os.pathsep.join([*folders, "/usr/sbin", "/usr/local/sbin"]))
+    # Not a script of some Python environment: pynetdicom brings commands of the same names as DCMTK's.
+    folders = [*os.environ.get("PATH", "").split(os.pathsep), "/usr/sbin", "/usr/local/sbin"]
+    there = (shutil.which(name, path=folder) for folder in folders if folder)
+    found = next((one for one in there if one and not _is_script(one)), None)
     if found is None:
         if os.environ.get("CI", "").lower() in {"true", "1"}:
             pytest.fail(f"{name} is not here, and CI has everything")
         pytest.skip(f"{name} is not here")
     return found
+
+
+def _is_script(program: str) -> bool:
+    with Path(program).open("rb") as file:
+        return file.read(2) == b"#!"
 
 
 def storescu(port: int, files: Sequence[Path], *, calling: str = "PACS", options: Sequence[str] = ()) -> Any:
