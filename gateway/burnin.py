@@ -138,7 +138,10 @@ class TextFinder:
         ]
 
     def _standing(self, seen: Sequence[Text]) -> list[Text]:
-        """What is left when allowed texts are taken out, and what other looks made of them."""
+        """What is left when allowed texts are taken out, and what other looks made of them.
+
+        That is, in the same place, what was read less surely, or the same signs in another grouping.
+        """
         allowed = [
             t for t in seen if any(p.fullmatch(t.text) for p in self._allow) and t.score >= self._min_score
         ]
@@ -147,12 +150,14 @@ class TextFinder:
             for t in seen
             if not any(p.fullmatch(t.text) for p in self._allow)
             and not any(
-                t.score < one.score and _share_inside(t.box, one.box) >= SAME_PLACE for one in allowed
+                (t.score < one.score or _signs(t.text) in _signs(one.text))
+                and _share_inside(t.box, one.box) >= SAME_PLACE
+                for one in allowed
             )
         ]
 
     def _counts(self, text: Text, *, neighbour: bool = False) -> bool:
-        signs = [c for c in text.text if c.isalnum()]
+        signs = _signs(text.text)
         ideographs = _IDEOGRAPH.findall(text.text)
         word = len(signs) >= MIN_SIGNS or len(ideographs) >= MIN_IDEOGRAPHS
         # The stripes of a flag are read as one sign again and again.
@@ -200,6 +205,10 @@ def _back(size: tuple[int, int], quarters: int, x_scale: float, y_scale: float) 
 
 def _placed(box: NDArray[np.float32], back: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(box @ back[:, :2].T + back[:, 2], np.float32)
+
+
+def _signs(text: str) -> str:
+    return "".join(sign for sign in text.casefold() if sign.isalnum())
 
 
 def _share_inside(box: NDArray[np.float32], other: NDArray[np.float32]) -> float:

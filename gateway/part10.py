@@ -5,6 +5,7 @@ None of that leaves this seam.
 """
 
 import logging
+import re
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ PREAMBLE_BYTES = 128
 INFLATED_BYTES = 1 << 29
 """The longest data set that may come deflated; photographs never do."""
 _HEAD_BYTES, _CHUNK_BYTES = 1 << 16, 1 << 20
+_DEFLATED = re.compile(rb"\x02\0\x10\0UI.." + re.escape(DeflatedExplicitVRLittleEndian.encode()), re.DOTALL)
 _META_FIRST = tuple(b"\x02\x00" + element for element in (b"\0\0UL", b"\x01\0OB", b"\x02\0UI", b"\x10\0UI"))
 
 # For the whole process, whoever runs it: pydicom's warnings and log records quote element values, and nobody here has
@@ -69,8 +71,8 @@ def _sentence(error: Exception) -> str:
 
 
 def _is_deflated(data: bytes) -> bool:
-    place = data.find(b"\x02\0\x10\0UI") + 8
-    return data.startswith(DeflatedExplicitVRLittleEndian.encode(), place)
+    # Anywhere in the head: bytes that only look like the element, as in a preamble, must not hide the true one.
+    return _DEFLATED.search(data, 0, _HEAD_BYTES) is not None
 
 
 def _check_inflated(data: bytes) -> None:
