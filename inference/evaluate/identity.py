@@ -245,7 +245,7 @@ class Identity:
         figures: dict[str, Figure] = {}
         series = {"own": own.tolist(), "other": other.tolist(), "found": found.astype(np.float64).tolist()}
         for rate, threshold in zip(FALSE_ACCEPT_RATES, gallery.thresholds, strict=True):
-            known = own >= threshold
+            known = ~(own < threshold)  # a cosine that is no number is no success
             for name, hits in (
                 ("recognised", known), ("no face", ~known & ~found), ("anonymised", ~known & found),
                 ("unrecognised", ~known),

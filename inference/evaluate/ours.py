@@ -37,7 +37,7 @@ class AnoSkin:
         self.name = name
         self.fingerprint = f"anoskin {fingerprint} attempts {attempts}"
         self._models = models
-        self._attempts = attempts
+        self._attempts = max(1, attempts)
 
     def prepare(self, photographs: Sequence[Photograph]) -> None:
         """Nothing to look at."""
@@ -47,25 +47,30 @@ class AnoSkin:
         image, models = scene.image, self._models
         prompt = models.prompts.get(scene.photograph.disease, models.prompts[""])
         todo = plan(image, models, MaskOptions())
-        best, least = image, np.inf
+        best: Image | None = None
+        least = np.inf
         for attempt in range(self._attempts):
             result = paint(image, todo, models.inpainter, prompt, (scene.seed + 15485863 * attempt) % 2**31)
             similarity = _similarity(image, result, todo, models)
-            if similarity < least:
+            if best is None or similarity < least:
                 best, least = result, similarity
             if similarity < models.similarity_limit:
                 break
+        assert best is not None
         return best
 
 
 def _similarity(image: Image, result: Image, todo: Plan, models: Models) -> float:
-    """Largest cosine between an original face and the result at its landmarks; −1 where nothing can be compared."""
+    """Largest cosine between an original face and the result at its landmarks; −1 where nothing can be compared.
+
+    One that is no number is the result.
+    """
     cosines = [-1.0]
     for face in todo.faces:
         with suppress(ValueError):
             before = models.faces.embed(image, face.landmarks)
             cosines.append(float(before @ models.faces.embed(result, face.landmarks)))
-    return max(cosines)
+    return float(np.max(cosines))
 
 
 def load(name: str, bundle: Path, variant: Path | None = None) -> AnoSkin:
@@ -92,15 +97,12 @@ def load(name: str, bundle: Path, variant: Path | None = None) -> AnoSkin:
 
 def _fused(bundle: Path, lora: Path, out: Path) -> Path:
     """A copy of the bundle with the LoRA fused into its inpainter."""
-    from diffusers import StableDiffusionInpaintPipeline
-
     from inference.inpaint.importing import fuse_lora
+    from inference.inpaint.inpainter import load_pipeline
 
     shutil.copytree(bundle, out)
     folder = out / read_bundle(bundle).inpainter["folder"]
-    pipeline = StableDiffusionInpaintPipeline.from_pretrained(
-        folder, local_files_only=True, safety_checker=None, requires_safety_checker=False
-    )
+    pipeline = load_pipeline(folder)
     fuse_lora(pipeline, lora, 1.0)
     pipeline.save_pretrained(folder)
     seal(out)

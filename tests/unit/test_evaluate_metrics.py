@@ -115,6 +115,12 @@ def test_an_unchanged_face_is_recognised_and_first_in_the_gallery() -> None:
     assert figures["rank-1"].value == 1
 
 
+def test_a_cosine_that_is_no_number_is_no_success() -> None:
+    metric = _identity()
+    metric.note(3, np.full(5, np.nan, np.float32), found=True)
+    assert metric.compute().figures["unrecognised at 0.01"].value == 0
+
+
 def test_no_face_is_neither_recognised_nor_anonymised_unless_the_place_still_tells_the_person() -> None:
     metric = _identity()
     metric.note(3, np.array([0, 0, 0, 0.1, 0], np.float32), found=False)
