@@ -26,8 +26,7 @@ from inference.inpaint.losses import (
     painted_error,
     pooled,
 )
-from inference.inpaint.tuning import Condition, Tuner, Tuning
-from inference.progress import Meter
+from inference.inpaint.tuning import Condition, Tuner, Tuning, teach
 from inference.recipe import RecipeError, recipe
 
 REGIONS = ("everywhere", "lesion")
@@ -97,6 +96,15 @@ class SiteTraining:
     def __init__(self, tuner: Tuner, losses: Losses, diseases: Sequence[str]) -> None:
         self.tuner, self.losses, self.diseases = tuner, losses, list(diseases)
         self.prototypes = Prototypes(losses.memory)
+
+    @property
+    def memory(self) -> Prototypes:
+        """The diseases' prototypes."""
+        return self.prototypes
+
+    def shape(self, batch: Batch) -> torch.Size:
+        """Of the noise that a batch needs."""
+        return batch.clean.shape
 
     def encode(self, examples: Sequence[Example]) -> Batch:
         """Examples as the UNet gets them."""
@@ -189,31 +197,9 @@ def train(data: Path, pipeline: Path, out: Path, tuning: Tuning, losses: Losses)
     held = [row for row in read(data) if row.split == "validation"] or read(data, "test")
     tuner = Tuner(pipeline, out, tuning)
     site = SiteTraining(tuner, losses, diseases)
-    first, more = tuner.load()
-    if more:
-        site.prototypes.load_state_dict(more)
     judged = Examples(held, tuner.size_px, 20_201, losses.prompt)
-    held_out = [
-        site.encode([judged[index] for index in range(begin, min(begin + 16, tuning.judged))])
-        for begin in range(0, tuning.judged, 16)
-    ]
-    if first == 0:
-        tuner.note(0, **site.judge(held_out))
     examples = Examples(rows, tuner.size_px, tuning.seed, losses.prompt)
-    parts = tuner.parts(examples, first)
-    meter = Meter("inpaint", first, tuning.steps)
-    for step in meter.steps():
-        for part in range(tuning.accumulate):
-            batch = site.encode(next(parts))
-            noise, times = tuner.draw(batch.clean.shape, step, part)
-            loss, told = site.loss(batch, noise, times)
-            tuner.learn(loss)
-            meter.note(**told)
-        tuner.update(step)
-        if (step + 1) % tuning.judge_every == 0 or step + 1 == tuning.steps:
-            tuner.note(step + 1, **site.judge(held_out))
-            tuner.store(step + 1, site.prototypes.state_dict())
-    return tuner.write()
+    return teach(tuner, "inpaint", site, examples, [judged[index] for index in range(tuning.judged)])
 
 
 def arguments(name: str, doc: str | None, config: Path, data: str) -> argparse.ArgumentParser:

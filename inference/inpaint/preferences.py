@@ -17,8 +17,7 @@ from inference.data.pairs import Pair, read
 from inference.inpaint.autoencoder import to_tensor
 from inference.inpaint.finetune import arguments, asked
 from inference.inpaint.losses import Preference, painted_error
-from inference.inpaint.tuning import Condition, Tuner, Tuning
-from inference.progress import Meter
+from inference.inpaint.tuning import Condition, Tuner, Tuning, teach
 from inference.recipe import recipe
 
 STORED = 512
@@ -79,6 +78,15 @@ class PreferenceTraining:
     def __init__(self, tuner: Tuner, how: Preferring) -> None:
         self.tuner, self.how = tuner, how
         self.preference = Preference(how.beta, how.margin, how.anchor, how.memory)
+
+    @property
+    def memory(self) -> Preference:
+        """The running scale of the margin."""
+        return self.preference
+
+    def shape(self, batch: Batch) -> torch.Size:
+        """Of the noise that a batch needs."""
+        return batch.winner.shape
 
     def encode(self, drawn: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, str]]) -> Batch:
         """Pairs as the UNet gets them; both are conditioned on the winner with the hidden part blanked."""
@@ -156,31 +164,9 @@ def train(data: Path, pipeline: Path, out: Path, tuning: Tuning, how: Preferring
     held = [pair for pair in read(data) if pair.split == "validation"] or read(data, "test")
     tuner = Tuner(pipeline, out, tuning)
     learning = PreferenceTraining(tuner, how)
-    first, more = tuner.load()
-    if more:
-        learning.preference.load_state_dict(more)
     judged, count = Pairs(held, tuner.size_px, 20_202), min(tuning.judged, len(held))
-    held_out = [
-        learning.encode([judged[index] for index in range(begin, min(begin + 16, count))])
-        for begin in range(0, count, 16)
-    ]
-    if first == 0:
-        tuner.note(0, **learning.judge(held_out))
     pairs = Pairs(rows, tuner.size_px, tuning.seed)
-    parts = tuner.parts(pairs, first)
-    meter = Meter("preferences", first, tuning.steps)
-    for step in meter.steps():
-        for part in range(tuning.accumulate):
-            batch = learning.encode(next(parts))
-            noise, times = tuner.draw(batch.winner.shape, step, part)
-            loss, told = learning.loss(batch, noise, times)
-            tuner.learn(loss)
-            meter.note(**told)
-        tuner.update(step)
-        if (step + 1) % tuning.judge_every == 0 or step + 1 == tuning.steps:
-            tuner.note(step + 1, **learning.judge(held_out))
-            tuner.store(step + 1, dict(learning.preference.state_dict()))
-    return tuner.write()
+    return teach(tuner, "preferences", learning, pairs, [judged[index] for index in range(count)])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
