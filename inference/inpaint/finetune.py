@@ -18,6 +18,7 @@ from torch import Tensor
 from inference.data.manifest import NORMAL, read
 from inference.inpaint.autoencoder import to_tensor
 from inference.inpaint.examples import Example, Examples
+from inference.inpaint.lessons import teach
 from inference.inpaint.losses import (
     Form,
     Prototypes,
@@ -26,7 +27,7 @@ from inference.inpaint.losses import (
     painted_error,
     pooled,
 )
-from inference.inpaint.tuning import Condition, Tuner, Tuning, teach
+from inference.inpaint.tuning import Condition, Tuner, Tuning
 from inference.recipe import RecipeError, recipe
 
 REGIONS = ("everywhere", "lesion")

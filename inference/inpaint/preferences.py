@@ -16,8 +16,9 @@ from inference.data import DataError
 from inference.data.pairs import Pair, read
 from inference.inpaint.autoencoder import to_tensor
 from inference.inpaint.finetune import arguments, asked
+from inference.inpaint.lessons import teach
 from inference.inpaint.losses import Preference, painted_error
-from inference.inpaint.tuning import Condition, Tuner, Tuning, teach
+from inference.inpaint.tuning import Condition, Tuner, Tuning
 from inference.recipe import recipe
 
 STORED = 512

@@ -4,7 +4,7 @@ The pipeline may be the nano bundle's or Stable Diffusion 2's. Shape letters: N 
 its latents, D features of the UNet's middle, h their side; pictures are float32 in [−1, 1].
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +24,9 @@ from inference.data import DataError
 from inference.inpaint import inpainter
 from inference.inpaint.build import without_paths
 from inference.inpaint.importing import fuse_lora
-from inference.progress import Meter, learning_rate, load_state, save_state, write_figures
+from inference.progress import learning_rate, load_state, save_state, write_figures
 
 Item_co = TypeVar("Item_co", covariant=True)
-Item_contra = TypeVar("Item_contra", contravariant=True)
-Item = TypeVar("Item")
-B = TypeVar("B")
 
 UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
 TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj"]
@@ -332,61 +329,6 @@ class Tuner:
             StableDiffusionInpaintPipeline.save_lora_weights(self.out / "lora", **layers)
         fuse(self.folder, self.out / "lora", target)
         return target
-
-
-class Lesson(Protocol[Item_contra, B]):
-    """What a pipeline is taught: its losses, and what they remember from step to step."""
-
-    def encode(self, drawn: Sequence[Item_contra], /) -> B:
-        """Examples as the UNet gets them."""
-
-    def shape(self, batch: B, /) -> torch.Size:
-        """Of the noise that a batch needs: (N, 4, s, s)."""
-
-    def loss(self, batch: B, noise: Tensor, times: Tensor, /) -> tuple[Tensor, dict[str, float]]:
-        """The loss at this noise and these time steps (N,), and what is shown of it."""
-
-    def judge(self, held_out: Sequence[B], /) -> dict[str, float]:
-        """Figures of the averaged weights."""
-
-    @property
-    def memory(self) -> Any:
-        """What the losses remember; has ``state_dict`` and ``load_state_dict``."""
-
-
-def teach(
-    tuner: Tuner, name: str, lesson: Lesson[Item, B], examples: Drawn[Item], judged: Sequence[Item]
-) -> Path:
-    """Train on ``examples`` from where an earlier call was ended, judge on ``judged``, and write the pipeline.
-
-    Raises
-    ------
-    PipelineError
-        The state in the folder is of another pipeline or rank.
-    FloatingPointError
-        The training diverged.
-    """
-    tuning = tuner.tuning
-    first, more = tuner.load()
-    if more:
-        lesson.memory.load_state_dict(more)
-    held_out = [lesson.encode(judged[begin : begin + 16]) for begin in range(0, len(judged), 16)]
-    if first == 0:
-        tuner.note(0, **lesson.judge(held_out))
-    parts = tuner.parts(examples, first)
-    meter = Meter(name, first, tuning.steps)
-    for step in meter.steps():
-        for part in range(tuning.accumulate):
-            batch = lesson.encode(next(parts))
-            noise, times = tuner.draw(lesson.shape(batch), step, part)
-            loss, told = lesson.loss(batch, noise, times)
-            tuner.learn(loss)
-            meter.note(**told)
-        tuner.update(step)
-        if (step + 1) % tuning.judge_every == 0 or step + 1 == tuning.steps:
-            tuner.note(step + 1, **lesson.judge(held_out))
-            tuner.store(step + 1, dict(lesson.memory.state_dict()))
-    return tuner.write()
 
 
 def load_pipeline(folder: Path) -> StableDiffusionInpaintPipeline:
