@@ -87,8 +87,14 @@ def build_treatment(settings: Settings, models: Models) -> ByKind:
     Raises
     ------
     Misconfigured
-        The bundle is a demonstration and that is not allowed, or a file that the settings name cannot be used.
+        The bundle is not signed off, or a demonstration and that is not allowed, or a file that the settings name
+        cannot be used.
     """
+    if models.objection:
+        raise Misconfigured(
+            f"The model bundle {models.name} is not signed off: {models.objection}. gateway-models sign-off evaluates "
+            "it on photographs and says what it lacks."
+        )
     if models.demonstration and not settings.models.allow_demonstration_models:
         raise Misconfigured(
             f"The model bundle {models.name} is a demonstration: its results are not fit for research. Set [models] "

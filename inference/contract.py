@@ -132,6 +132,8 @@ class Models:
         Prompt per disease, ``""`` for when none is known, and perhaps ``"template"`` for other diseases.
     second
         Another, independent verifier; the strictest decides.
+    objection
+        Why the bundle may not treat photographs (:mod:`inference.signoff`); empty where nothing is said against it.
     """
 
     name: str
@@ -144,6 +146,7 @@ class Models:
     similarity_limit: float
     prompts: Mapping[str, str]
     second: Verifier | None = None
+    objection: str = ""
 
     def words(self, disease: str = "", text: str = "") -> str:
         """What the painter is told: ``text`` where there is some, else the bundle's prompt of the disease.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from inference.bundle import Bundle, BundleError, read_bundle, verify
 from inference.choose import Choosy
 from inference.contract import FaceAnalyser, Inpainter, Models, Segmenter, Verifier
+from inference.signoff import objection
 
 if TYPE_CHECKING:
     from inference.inpaint.inpainter import DiffusionInpainter
@@ -61,6 +62,7 @@ def assembled(bundle: Bundle, segmenter: Segmenter, painter: Inpainter, faces: F
         similarity_limit=float(bundle.faces["similarity_limit"]),
         prompts=bundle.prompts,
         second=load_second(bundle),
+        objection=objection(bundle),
     )
 
 
