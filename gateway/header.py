@@ -65,7 +65,7 @@ class Header:
     size_bytes: int
 
 
-def read(file: Path, transfer_syntax: UID, max_bytes: int) -> Header:
+def read(file: Path, transfer_syntax: UID, max_bytes: int, *, sha256: str | None = None) -> Header:
     """The header of a Part 10 file whose file meta has a group length (PS3.10 7.1).
 
     Parameters
@@ -76,6 +76,8 @@ def read(file: Path, transfer_syntax: UID, max_bytes: int) -> Header:
         As negotiated.
     max_bytes
         Largest data set accepted, inflated where it is deflated.
+    sha256
+        Digest of the data set, where it is known already.
 
     Raises
     ------
@@ -89,8 +91,9 @@ def read(file: Path, transfer_syntax: UID, max_bytes: int) -> Header:
         size = stream.seek(0, os.SEEK_END)
         if size - start > max_bytes:
             raise Unparsable("the object is larger than [listener] max_object_mb")
-        stream.seek(start)
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        if sha256 is None:
+            stream.seek(start)
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         stream.seek(start)
         if transfer_syntax == DeflatedExplicitVRLittleEndian:
             body, end = _inflated(stream, max_bytes)

@@ -27,6 +27,7 @@ from gateway.schema import (
     ArrivalId,
     Entry,
     InstanceId,
+    Present,
     read_entry,
     translated,
 )
@@ -40,10 +41,7 @@ LEGAL: Mapping[State, frozenset[State]] = {
 }
 
 
-# Made once, because making a statement costs as much as running it.
-_BY_UID = sa.select(INSTANCES).where(INSTANCES.c.sop_instance == sa.bindparam("uid"))
-_ADD = INSTANCES.insert()
-_NOTE = HISTORY.insert()
+_NOTED = ("instance", "at", "state", "reason", "actor")
 
 
 class IllegalTransition(GatewayError):
@@ -68,6 +66,7 @@ class Ledger:
         self._engine = schema.engine(url)
         self._reader = self._engine.execution_options(reading=True)
         self._intake = schema.engine(url, synchronous="NORMAL")
+        self._adder = schema.Adder(self._intake, {INSTANCES: INSTANCES.columns.keys(), HISTORY: _NOTED})
         with translated():
             schema.METADATA.create_all(self._engine)
 
@@ -95,29 +94,38 @@ class Ledger:
             Its row, and whether it is new. The same bytes again are not. Other bytes under the UID of a live
             instance are held with the reason ``conflict``.
         """
+        now = time.time()
+        row: dict[str, Any] = {
+            **asdict(instance),
+            "attempts": 0,
+            "original_gone": False,
+            "clean_gone": False,
+            "id": uuid.uuid4().hex,
+            "peer": peer,
+            "state": str(State.RECEIVED),
+            "received_at": now,
+            "changed_at": now,
+        }
+        try:
+            self._adder.add(row, _noted(row["id"], State.RECEIVED, None, f"peer:{peer}"))
+        except Present:
+            return self._record_known(row)
+        return read_entry(row), True
+
+    def _record_known(self, row: dict[str, Any]) -> tuple[Entry, bool]:
+        """As `record`, where the same UID has a row already."""
+        mine = INSTANCES.c.sop_instance == row["sop_instance"]
         with self._writing(self._intake) as db:
-            known = [read_entry(row._mapping) for row in db.execute(_BY_UID, {"uid": instance.sop_instance})]
+            known = [read_entry(found._mapping) for found in db.execute(sa.select(INSTANCES).where(mine))]
             for entry in known:
-                if entry.instance.sha256 == instance.sha256:
+                if entry.instance.sha256 == row["sha256"]:
                     return entry, False
-            now = time.time()
-            row: dict[str, Any] = {
-                **asdict(instance),
-                "attempts": 0,
-                "original_gone": False,
-                "clean_gone": False,
-                "id": uuid.uuid4().hex,
-                "peer": peer,
-                "state": State.RECEIVED,
-                "received_at": now,
-                "changed_at": now,
-            }
             if any(entry.state in LIVE for entry in known):
                 detail = "another object with the same UID was received before"
                 row |= {"state": State.HELD, "reason": "conflict", "detail": detail}
-            db.execute(_ADD, row)
-            _note(db, row["id"], row["state"], row.get("reason"), f"peer:{peer}")
-            return read_entry(row), True
+            db.execute(INSTANCES.insert(), row)
+            _note(db, row["id"], row["state"], row.get("reason"), f"peer:{row['peer']}")
+        return read_entry(row), True
 
     def unknown(self, digests: Sequence[str]) -> set[str]:
         """Which of these digests of received bytes no row has."""
@@ -353,8 +361,12 @@ class Ledger:
 
 
 def _note(db: sa.Connection, instance: InstanceId, now_is: State, reason: object, actor: str) -> None:
-    values = {"instance": instance, "at": time.time(), "state": now_is, "reason": reason, "actor": actor}
-    db.execute(_NOTE, values)
+    db.execute(HISTORY.insert(), _noted(instance, now_is, reason, actor))
+
+
+def _noted(instance: InstanceId, now_is: State, reason: object, actor: str) -> dict[str, object]:
+    """One line of history, with the columns `_NOTED`."""
+    return dict(zip(_NOTED, (instance, time.time(), str(now_is), reason, actor), strict=True))
 
 
 def _area(area: str) -> tuple["sa.Column[Any]", "sa.Column[Any]"]:

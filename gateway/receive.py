@@ -7,22 +7,22 @@ identifiers of an object is looked at here.
 import contextlib
 import itertools
 import sys
-import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, AllTransferSyntaxes
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 
-from gateway import header, log
+from gateway import growing, header, log
 from gateway.audit import Trail
 from gateway.errors import GatewayError, Misconfigured, Outcome
+from gateway.growing import Growing
 from gateway.instance import Instance, OriginalUid
 from gateway.ledger import Ledger
 from gateway.objects import Treatment
@@ -87,13 +87,17 @@ class Intake:
     max_bytes: int
     objects: Objects = field(default_factory=Objects)
 
-    def accept(self, file: Path, announced: "Announced", peer: str) -> None:
+    def grow(self) -> Growing:
+        """A file for the next object."""
+        return Growing(self.spool.incoming, self.max_bytes, self.spool.check_reserve)
+
+    def accept(self, file: Growing, announced: "Announced", peer: str) -> None:
         """Take an object in; it is durable when this returns.
 
         Parameters
         ----------
         file
-            The complete Part 10 file, in the spool's ``incoming`` folder.
+            It has grown into a complete Part 10 file.
         announced
             What the C-STORE request said.
         peer
@@ -109,14 +113,15 @@ class Intake:
             Disk or ledger cannot take it now.
         """
         start = time.perf_counter()
-        self.spool.check_reserve()
-        found = header.read(file, announced.transfer_syntax, self.max_bytes)
+        file.check()
+        flushed = self.spool.flush(file.path)
+        found = header.read(file.path, announced.transfer_syntax, self.max_bytes, sha256=file.sha256)
         if (found.sop_class, found.sop_instance) != (announced.sop_class, announced.sop_instance):
             raise Mismatch("the data set is not the instance that was announced")
         if not found.has_pixels and self.objects.treatment(found.sop_class) is Treatment.TREAT:
             raise Mismatch("an image without pixels")
         instance = _instance(found, announced.transfer_syntax)
-        self.spool.keep_original(file, found.sha256)
+        self.spool.keep_original(file.path, found.sha256, flushed)
         entry, is_new = self.ledger.record(instance, peer)
         seconds = round(time.perf_counter() - start, 4)
         if is_new:
@@ -209,7 +214,7 @@ class Desk:
     peers: tuple[Peer, ...]
     intake: Intake
     trail: Trail
-    kept: Counter[Association] = field(default_factory=Counter)
+    kept: MutableMapping[Association, int] = field(default_factory=WeakKeyDictionary)
 
 
 def handle_store(event: Any, desk: Desk) -> int:
@@ -228,7 +233,7 @@ def handle_store(event: Any, desk: Desk) -> int:
         UID(event.context.transfer_syntax),
     )
     try:
-        desk.intake.accept(Path(event.dataset_path), announced, peer)
+        desk.intake.accept(_grown(event), announced, peer)
     except header.Unparsable as error:
         return _decline(CANNOT_UNDERSTAND, peer, "unparsable", error)
     except Mismatch as error:
@@ -237,8 +242,16 @@ def handle_store(event: Any, desk: Desk) -> int:
         return _decline(OUT_OF_RESOURCES, peer, error.reason, error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the sender keeps its copy and tries again
         return _decline(OUT_OF_RESOURCES, peer, "defect", error)
-    desk.kept[event.assoc] += 1
+    desk.kept[event.assoc] = desk.kept.get(event.assoc, 0) + 1
     return SUCCESS
+
+
+def _grown(event: Any) -> Growing:
+    # pynetdicom tells handlers the path alone; what its file knows besides need not be read again.
+    file = event.request._dataset_file
+    if not isinstance(file, Growing):
+        raise header.Unparsable("there is no data set")
+    return file
 
 
 def handle_echo(_event: Any) -> int:
@@ -265,7 +278,6 @@ def handle_closed(event: Any, desk: Desk) -> None:
     incomplete = getattr(event.assoc.dimse.message, "_data_set_file", None)
     if incomplete is not None:
         incomplete.close()
-        Path(incomplete.name).unlink(missing_ok=True)
     kept = desk.kept.pop(event.assoc, 0)
     if not kept:
         return
@@ -311,10 +323,9 @@ def listen(desk: Desk) -> Reception:
     """
     _config.STORE_RECV_CHUNKED_DATASET = True
     _config.LOG_HANDLER_LEVEL = "none"
-    # pynetdicom lets objects grow in Python's folder for temporary files; a photograph belongs in the spool.
-    spool, listener = desk.intake.spool, desk.listener
-    tempfile.tempdir = str(spool.incoming)
-    spool.sweep_incoming(0)
+    listener = desk.listener
+    growing.install(desk.intake.grow)
+    desk.intake.spool.sweep_incoming(0)
     entity = AE(ae_title=listener.ae_title)
     entity.require_called_aet = True
     entity.maximum_associations = listener.max_associations

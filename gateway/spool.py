@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NewType
 
@@ -84,10 +84,14 @@ class Spool:
         if not free >= self._reserve_bytes:
             raise Postponed("disk-reserve", "the spool's disk is below its reserve")
 
-    def keep_original(self, received: Path, digest: str) -> Path:
+    def flush(self, received: Path) -> "Future[None]":
+        """Begin to make a file's bytes durable, while something else is done; for `keep_original`."""
+        return self._syncing.submit(_sync, received)
+
+    def keep_original(self, received: Path, digest: str, flushed: "Future[None] | None" = None) -> Path:
         """Give a received file its place, durably; its name in ``incoming`` may be removed afterwards.
 
-        The name is given before the bytes are synced, so that both become durable by one flush of the disk. What
+        The name is given while the bytes are synced, so that both become durable by one flush of the disk. What
         a crash leaves half-written has no row in the ledger and is not taken for an original.
 
         Parameters
@@ -96,26 +100,34 @@ class Spool:
             A complete file under `incoming`.
         digest
             SHA-256 of what was received, hexadecimal.
+        flushed
+            What `flush` gave for it, where that was begun already.
 
         Raises
         ------
         Postponed
-            The disk did not take it.
+            The disk did not take it; it has no place.
         """
         target = self.original(digest)
+        flushed = flushed or self.flush(received)
+        is_new = True
         try:
             try:
                 target.hardlink_to(received)
             except FileExistsError:
+                is_new = False
+                flushed.result()
                 # Another association's copy may already be acknowledged: it is replaced only if it is no copy.
                 if not filecmp.cmp(received, target, shallow=False):
-                    _sync(received)
                     received.replace(target)
-            # At the same time, because the disk then flushes once for both.
-            folder = self._syncing.submit(_sync, target.parent)
-            _sync(target)
-            folder.result()
+                flushed = self.flush(target)
+            # At the same time as the bytes, because the disk then flushes once for both.
+            _sync(target.parent)
+            flushed.result()
         except OSError as error:
+            if is_new:
+                # Not left for a repetition to find: after a failed flush, the next one may succeed without bytes.
+                target.unlink(missing_ok=True)
             raise Postponed("spool", f"the spool cannot be written ({error.strerror})") from error
         return target
 

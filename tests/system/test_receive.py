@@ -1,6 +1,7 @@
 """The listener in this process, against senders that do what senders should not."""
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
@@ -18,7 +19,7 @@ from pydicom.uid import (
     JPEGLSLossless,
     VLPhotographicImageStorage,
 )
-from pynetdicom import AE, _config, build_context
+from pynetdicom import AE, _config, build_context, dimse_messages
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 from system.peers import echoscu, storescu, wait_until
@@ -46,9 +47,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 @pytest.fixture
 def listening(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Desk], Reception]]:
-    import tempfile
-
-    monkeypatch.setattr(tempfile, "tempdir", tempfile.tempdir)
+    monkeypatch.setattr(dimse_messages, "NamedTemporaryFile", tempfile.NamedTemporaryFile)
     for name in ("STORE_RECV_CHUNKED_DATASET", "STORE_SEND_CHUNKED_DATASET", "LOG_HANDLER_LEVEL"):
         monkeypatch.setattr(_config, name, getattr(_config, name))
     receptions: list[Reception] = []
@@ -203,6 +202,28 @@ def test_below_the_reserve_is_answered_a700_and_works_again_with_room(
     assert "Refused: OutOfResources" in result.stderr
     assert stored(desk) == []
     assert storescu(listening(desk).port, [file]).returncode == 0
+    assert stored(desk) == [State.RECEIVED]
+
+
+def test_a_disk_that_fills_up_during_a_transfer_is_answered_a700_and_is_free_again(
+    desk: Desk, listening: Callable[[Desk], Reception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, room = os.write, [100_000]
+
+    def limited(descriptor: int, data: bytes) -> int:
+        if len(data) > room[0]:
+            raise OSError(28, "No space left on device")
+        room[0] -= len(data)
+        return write(descriptor, data)
+
+    files = [save(photograph(skin(side, side)), tmp_path / f"{side}.dcm") for side in (300, 64)]
+    reception = listening(desk)
+    monkeypatch.setattr(os, "write", limited)
+    result = storescu(reception.port, [files[0]])
+    assert "Refused: OutOfResources" in result.stderr, result.stderr
+    assert left_over(desk) == []
+    room[0] = 100_000
+    assert storescu(reception.port, [files[1]]).returncode == 0
     assert stored(desk) == [State.RECEIVED]
 
 
