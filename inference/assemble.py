@@ -10,11 +10,13 @@ import tarfile
 import tempfile
 import tomllib
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from inference.bundle import MANIFEST, Bundle, BundleError, digest, read_bundle, seal, verify
+from inference.signoff import UNSEEN, sign
 
 RECIPE = Path("conf/bundles/sd2.toml")
 """The recipe of the production bundle."""
@@ -125,7 +127,7 @@ def _replace(written: Path, folder: Path) -> None:
 def build(recipe: Path, folder: Path) -> Bundle:
     """Put a whole bundle together as ``recipe`` says, in a folder that does not exist yet, and verify it.
 
-    Paths in the recipe start at its own folder.
+    Paths in the recipe start at its own folder. The bundle says of itself that it was not evaluated yet.
 
     Raises
     ------
@@ -154,9 +156,22 @@ def build(recipe: Path, folder: Path) -> Bundle:
         segmenter = sources["segmenter"]
         put_segmenter(bundle, here / segmenter["checkpoint"], here / segmenter["config"])
         put_inpainter(bundle, sources["inpainter"], here)
-        verify(put_faces(bundle, here / sources["faces"]["folder"]))
+        put_faces(bundle, here / sources["faces"]["folder"])
+        for part, source in sources.items():
+            _put_figures(bundle.folder / getattr(bundle, part)["folder"], source.get("figures", []), here)
+        verify(sign(bundle.folder, UNSEEN, date.today()))
         bundle.folder.rename(folder)
     return read_bundle(folder)
+
+
+def _put_figures(folder: Path, files: Sequence[str], here: Path) -> None:
+    """Keep what trainings found beside a part's weights, each under the name of the training's folder."""
+    for name in files:
+        file = (here / name).resolve()
+        try:
+            shutil.copyfile(file, folder / f"{file.parent.name}-{file.name}")
+        except OSError as error:
+            raise BundleError(f"{name}, the figures of a training, cannot be read.") from error
 
 
 def put_inpainter(bundle: Bundle, source: Mapping[str, Any], here: Path = Path()) -> Bundle:

@@ -39,6 +39,9 @@
     template = "… {disease}"             # optional: for a disease that has no line of its own
     psoriasis = "…"                      # optional, one line a disease
 
+    [evaluation]                         # optional: limits of a sign-off (inference.evaluate.signing.Wanted)
+    [sign_off]                           # optional: written by build and sign-off (inference.signoff)
+
     [files]                              # every file of the bundle, relative, with its SHA-256
     "segmenter/model.safetensors" = "…"
 """

@@ -2,7 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import date
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from inference import assemble
 from inference.bundle import Bundle, BundleError, read_bundle, seal, verify
 from inference.data import DataError
 from inference.evaluate import options
+from inference.signoff import objection
 
 TRAININGS = {
     "segment": "PointRend, which finds faces' features and lesions",
@@ -73,20 +75,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add(commands.add_parser("evaluate", help="compare anonymisation methods, and attack them"))
     given = parser.parse_args(argv)
     try:
-        if given.command in SERVING or given.command == "calibrate":
-            return {**SERVING, "calibrate": _calibrate}[given.command](given)
-        if given.command in {"train", "data", "evaluate"}:
-            return _learning(given)
-        if given.command == "list":
-            return _list(given.folder)
-        if given.command in PARTS:
-            return _part(given)
+        if given.command in COMMANDS:
+            return COMMANDS[given.command](given)
         bundle = _whole(given)
         verify(bundle)
     except (BundleError, DataError) as error:
         print(f"gateway-models: {error}", file=sys.stderr)
         return 1
     print(f"{bundle.title}: {len(bundle.files)} files, each as listed. Licence: {bundle.licence}.")
+    against = objection(bundle)
+    print(f"Not signed off: {against}." if against else "Nothing is said against its use.")
     return 0
 
 
@@ -115,11 +113,20 @@ def _calibrate(given: argparse.Namespace) -> int:
 
 def _add_assembling(commands: Any) -> None:
     """The commands that put a bundle together."""
-    build = commands.add_parser("build", help="put a bundle together as a recipe says")
+    build = commands.add_parser("build", help="put a bundle together as a recipe says, and sign it off")
     build.add_argument(
         "recipe", type=Path, help="recipe, such as conf/bundles/sd2.toml with its sources filled in"
     )
     build.add_argument("folder", type=Path, help="folder to make")
+    sign = commands.add_parser("sign-off", help="evaluate a bundle, write its model card, and sign it off")
+    sign.add_argument("folder", type=Path, help="folder of the bundle")
+    for one in (build, sign):
+        one.add_argument("--data", type=Path, required=one is sign, metavar="MANIFEST",
+                         help="photographs whose split test no training saw")  # fmt: skip
+        one.add_argument("--before", type=Path, metavar="BUNDLE", help="the bundle it began with, to compare")
+        one.add_argument(
+            "--judges", type=Path, nargs="+", default=[], metavar="PACK", help="face packs no bundle uses"
+        )
     pack = commands.add_parser("pack", help="write a whole bundle as one file, and its SHA-256")
     pack.add_argument("folder", type=Path, help="folder of the bundle")
     pack.add_argument("archive", type=Path, help="file to write (.tar)")
@@ -178,9 +185,28 @@ def _part(given: argparse.Namespace) -> int:
     return 0
 
 
-def _whole(given: argparse.Namespace) -> Bundle:
+def _signed(given: argparse.Namespace) -> int:
+    """Put a bundle together where that is asked, and sign it off; 1 where it is not signed."""
+    try:
+        from inference.evaluate import card, signing
+    except ImportError as error:
+        raise BundleError(
+            f"Evaluating needs {error.name}, which is not installed: anoskin-gateway[evaluate]."
+        ) from error
+    named = (given.data, given.before, given.judges)
     if given.command == "build":
-        return assemble.build(given.recipe, given.folder)
+        asked = signing.asked_by_recipe(given.recipe, *named)
+        assemble.build(given.recipe, given.folder)
+    else:
+        asked = signing.asked_of(read_bundle(given.folder), *named)
+    reason = signing.sign_off(given.folder, asked, date.today())
+    print((given.folder / card.NAME).read_text(encoding="utf-8"))
+    if reason:
+        print(f"gateway-models: {given.folder} is not signed off: {reason}.", file=sys.stderr)
+    return 1 if reason else 0
+
+
+def _whole(given: argparse.Namespace) -> Bundle:
     if given.command == "fetch":
         return assemble.fetch(given.where, given.sha256, given.folder)
     return seal(given.folder) if given.command == "seal" else read_bundle(given.folder)
@@ -227,17 +253,23 @@ def _triton(given: argparse.Namespace) -> int:
         return 1
 
 
-SERVING = {"export": _export, "triton": _triton}
-
-
-def _list(folder: Path) -> int:
-    table = Table("bundle", "for", "licence", "files", "MB", title=str(folder))
+def _list(given: argparse.Namespace) -> int:
+    folder: Path = given.folder
+    table = Table("bundle", "for", "licence", "files", "MB", "against its use", title=str(folder))
     for manifest in sorted(folder.glob("*/bundle.toml")):
         bundle = read_bundle(manifest.parent)
         files = [bundle.folder / name for name in bundle.files]
         size = sum(file.stat().st_size for file in files if file.is_file()) / 1e6
         purpose = "demonstration" if bundle.demonstration else "production"
-        table.add_row(bundle.title, purpose, bundle.licence, str(len(bundle.files)), f"{size:.1f}")
+        row = (
+            bundle.title,
+            purpose,
+            bundle.licence,
+            str(len(bundle.files)),
+            f"{size:.1f}",
+            objection(bundle),
+        )
+        table.add_row(*row)
     Console().print(table)
     return 0
 
@@ -255,6 +287,19 @@ def _learning(given: argparse.Namespace) -> int:
             f"This needs {error.name}, which is not installed: "
             f"anoskin-gateway[{'evaluate' if judging else 'train'}]."
         ) from error
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "list": _list,
+    "export": _export,
+    "triton": _triton,
+    "calibrate": _calibrate,
+    "build": _signed,
+    "sign-off": _signed,
+    **dict.fromkeys(("train", "data", "evaluate"), _learning),
+    **dict.fromkeys(PARTS, _part),
+}
+"""What does each command; the others end with a bundle to verify."""
 
 
 if __name__ == "__main__":

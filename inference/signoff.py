@@ -23,6 +23,7 @@ from inference.bundle import MANIFEST, Bundle, BundleError, seal
 
 TABLE = "sign_off"
 NEVER = "it was never evaluated"
+UNSEEN = "it was put together and not evaluated yet"
 
 
 def sign(folder: Path, reason: str, day: date) -> Bundle:

@@ -21,6 +21,7 @@ from inference.inpaint.inpainter import load_pipeline
 from inference.pointrend.config import PointRendConfig
 from inference.pointrend.model import PointRend
 from inference.pointrend.weights import read_weights, write_checkpoint
+from inference.signoff import UNSEEN, objection
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "conf" / "bundles" / "sd2.toml"
@@ -276,9 +277,9 @@ def test_the_shipped_recipe_pins_what_it_fetches():
 
 def test_a_bundle_is_built_packed_and_fetched_whole_and_no_other(base, checkpoint, pack, tmp_path, capsys):
     recipe = filled_in(tmp_path / "recipe", base, checkpoint, pack)
-    assert main(["build", str(recipe), str(tmp_path / "bundle")]) == 0
-    built = read_bundle(tmp_path / "bundle")
+    built = assemble.build(recipe, tmp_path / "bundle")
     verify(built)
+    assert objection(built) == UNSEEN
     assert main(["pack", str(tmp_path / "bundle"), str(tmp_path / "b.tar")]) == 0
     sha256 = capsys.readouterr().out.split()[-2]
     fetched = assemble.fetch(str(tmp_path / "b.tar"), sha256, tmp_path / "fetched")
@@ -288,7 +289,21 @@ def test_a_bundle_is_built_packed_and_fetched_whole_and_no_other(base, checkpoin
     assert not (tmp_path / "other").exists()
     assert main(["fetch", str(tmp_path / "gone.tar"), str(tmp_path / "other"), "--sha256", sha256]) == 1
     assert main(["build", str(recipe), str(tmp_path / "bundle")]) == 1
+    assert "[evaluation] data is for the site to fill in" in capsys.readouterr().err
+    assert main(["build", str(recipe), str(tmp_path / "bundle"), "--data", str(tmp_path)]) == 1
     assert "exists" in capsys.readouterr().err
+
+
+def test_figures_of_trainings_come_along_and_missing_ones_are_told(base, checkpoint, pack, tmp_path):
+    recipe = filled_in(tmp_path / "recipe", base, checkpoint, pack)
+    text = recipe.read_text().replace('base = "base"', 'base = "base"\nfigures = ["tuned/figures.json"]')
+    recipe.write_text(text)
+    with pytest.raises(BundleError, match=r"tuned/figures.json, the figures of a training, cannot be read"):
+        assemble.build(recipe, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+    (tmp_path / "recipe" / "tuned").mkdir()
+    (tmp_path / "recipe" / "tuned" / "figures.json").write_text("[]")
+    assert "inpainter/tuned-figures.json" in assemble.build(recipe, tmp_path / "bundle").files
 
 
 def test_an_archive_that_wants_out_of_its_folder_is_refused(tmp_path):

@@ -1,6 +1,5 @@
 """A bundle says of itself whether it was found good enough, and the word is void once anything changes."""
 
-import shutil
 from datetime import date
 from pathlib import Path
 
