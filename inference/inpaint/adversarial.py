@@ -16,6 +16,11 @@ from torch import Tensor, nn
 from inference.inpaint.perception import moved
 from inference.progress import learning_rate, load_state, save_state
 
+PENALTY = 1.0
+"""γ of R1."""
+PENALTY_EVERY = 4
+"""Steps from one penalty to the next."""
+
 
 class Critic(nn.Module):
     """Tells photographs from painted pictures, by patches and as a whole."""
@@ -92,17 +97,19 @@ class Adversaries:
         for parameter, value in zip(self.learned, values, strict=True):
             parameter.data.copy_(value)
 
-    def fool(self, painted: Tensor, like: Tensor) -> Tensor:
+    def fool(self, painted: Tensor, like: Tensor, where: Tensor, meant: Tensor) -> Tensor:
         """The painter's adversarial loss: critics' verdict, and the distance of their features from ``like``'s.
 
-        The first pictures of ``painted`` show what ``like`` shows; the others are compared with nothing.
+        The verdict counts where ``where`` (N, 1, S, S) is 1; pictures of which ``meant`` (N, 1, 1, 1) is 1 are
+        compared with ``like``.
         """
-        painted, like = moved(painted, like)
+        painted, like, where = moved(painted, like, where)
         judged, seen = self.critic(painted)
         with torch.no_grad():
             _, known = self.critic(like)
-        matching = [F.l1_loss(a[: len(like)], b) for a, b in zip(seen, known, strict=True)]
-        return torch.stack([-logits.mean() for logits in judged]).sum() + 2 * torch.stack(matching).sum()
+        matching = [((a - b).abs() * meant).mean() for a, b in zip(seen, known, strict=True)]
+        verdict = [_mean(F.softplus(-logits), where) for logits in judged]
+        return torch.stack(verdict + matching).sum()
 
     def update(self, loss: Tensor, step: int) -> None:
         """One step of the painter on ``loss``."""
@@ -116,13 +123,32 @@ class Adversaries:
         for mean, parameter in zip(self.average, self.learned, strict=True):
             mean.lerp_(parameter.detach(), 0.003 if step > 1000 else 0.01)
 
-    def judge(self, photographs: Tensor, painted: Tensor) -> float:
-        """One step of the critics (hinge loss); their loss."""
-        photographs, painted = moved(photographs, painted.detach())
-        losses = [F.relu(1 - logits).mean() for logits in self.critic(photographs)[0]]
-        losses += [F.relu(1 + logits).mean() for logits in self.critic(painted)[0]]
+    def judge(self, photographs: Tensor, painted: Tensor, where: Tensor, step: int) -> float:
+        """One step of the critics (logistic loss where ``where`` is 1; Mescheder 2018); their loss without the penalty.
+
+        Every ``PENALTY_EVERY`` steps the slope of their verdict on photographs is penalised (R1, Eq. 9), as often as
+        much: a critic whose gradient is bounded there teaches no specks.
+        """
+        photographs, painted, where = moved(photographs, painted.detach(), where)
+        penalised = step % PENALTY_EVERY == 0
+        photographs.requires_grad_(penalised)
+        known = self.critic(photographs)[0]
+        losses = [_mean(F.softplus(-logits), where) for logits in known]
+        losses += [_mean(F.softplus(logits), where) for logits in self.critic(painted)[0]]
         loss = torch.stack(losses).sum()
+        whole = loss
+        if penalised:
+            # Divided by the root of their number, each patch's own slope counts once.
+            verdict = torch.stack([logits.sum() / logits[0].numel() ** 0.5 for logits in known]).sum()
+            (slope,) = torch.autograd.grad(verdict, photographs, create_graph=True)
+            whole = loss + PENALTY_EVERY * PENALTY / 2 * slope.square().sum((1, 2, 3)).mean()
         self.critic_optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        whole.backward()
         self.critic_optimiser.step()
         return loss.item()
+
+
+def _mean(losses: Tensor, where: Tensor) -> Tensor:
+    """Mean of a critic's losses (N, 1, h, h), each weighted by the share of ``where`` (N, 1, S, S) in its patch."""
+    weight = F.adaptive_avg_pool2d(where, losses.shape[-1])
+    return (losses * weight).sum() / weight.sum().clamp(min=1e-6)

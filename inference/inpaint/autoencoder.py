@@ -88,11 +88,14 @@ def _learn(
     loss = difference + 1e-4 * divergence + config.perceptual_weight * perceived
     losses = {"difference": difference.item(), "kl": divergence.item(), "perceived": perceived.item()}
     adversarial = step >= config.adversarial_from
+    everywhere = torch.ones_like(weight)
     if adversarial:
-        loss = loss + config.adversarial_weight * pair.fool(painted, target)
+        loss = loss + config.adversarial_weight * pair.fool(
+            painted, target, everywhere, torch.ones(len(drawn), 1, 1, 1)
+        )
     pair.update(loss, step)
     if adversarial:
-        losses["critic"] = pair.judge(target, painted)
+        losses["critic"] = pair.judge(target, painted, everywhere, step)
     return losses
 
 

@@ -59,9 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             config = replace(InpaintTraining(**recipe["unet"]), **limits)
             train_inpaint(portraits, vae, given.out, config, start=given.start)
         else:
-            train_decoder(
-                portraits, given.out, replace(DecoderTraining(**recipe["decoder"]), **limits), perception
-            )
+            train_decoder(portraits, given.out, replace(DecoderTraining(**recipe["decoder"]), **limits))
             ship_decoder(given.out)
     return 0
 
