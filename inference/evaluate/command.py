@@ -20,7 +20,8 @@ from inference.data.manifest import Photograph, read
 from inference.evaluate import attacks, compare, perception, plots, registry, report
 from inference.evaluate.attacks import Attack
 from inference.evaluate.classifier import Classifier
-from inference.evaluate.identity import Detections, Identity, Judge
+from inference.evaluate.identity import Identity, Judge
+from inference.evaluate.looks import Looks
 from inference.evaluate.loop import Evaluated, Results, evaluate
 from inference.evaluate.methods import Method
 from inference.evaluate.metrics import Diseases, Lesions, Metric, Seams, Seconds
@@ -107,14 +108,14 @@ def _judges(
             f"The face pack of the bundle {bundle.name} judges its own method, which paints again whom it recognises: "
             "its figures flatter anoskin. Give packs that no method uses as --judges."
         )
-    shared = Detections()
+    shared = Looks(given.out / "looks")
     try:
         return [
             Judge(
                 folder,
                 photographs.tested,
                 photographs.others,
-                detections=shared,
+                looks=shared,
                 tick=lambda: bar.advance(task),
             )
             for folder in folders

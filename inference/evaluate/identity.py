@@ -3,23 +3,20 @@
 Shape letters: G pictures of the gallery, D length of an embedding, P probes.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.bundle import digest
-from inference.contract import Face, Floats, Image
+from inference.contract import Floats, Image
 from inference.data.manifest import Photograph
 from inference.evaluate import statistics
+from inference.evaluate.looks import Look, Looks, Pack
 from inference.evaluate.metrics import Measured
 from inference.evaluate.scene import Scene, open_scene
 from inference.evaluate.statistics import Figure, Values
-from inference.faces.analyser import InsightFaceAnalyser
 
 FALSE_ACCEPT_RATES = (1e-2, 1e-3)
 RANKS = (1, 5)
@@ -65,20 +62,6 @@ class Gallery:
         return len(set(self.patients.tolist()))
 
 
-class Detections:
-    """What detectors found in pictures: packs that share a detector search each picture once."""
-
-    def __init__(self) -> None:
-        self._found: dict[tuple[str, str], list[Face]] = {}
-
-    def of(self, pack: InsightFaceAnalyser, detector: str, image: Image) -> list[Face]:
-        """The faces that the pack, whose detector has this digest, finds in uint8 RGB (H, W, 3)."""
-        key = (detector, hashlib.sha256(image.tobytes()).hexdigest())
-        if key not in self._found:
-            self._found[key] = pack.find(image)
-        return self._found[key]
-
-
 class Judge:
     """A face recogniser and what it knows of the original photographs.
 
@@ -88,7 +71,7 @@ class Judge:
         A pack of ONNX files, not one that any method under test uses.
     tested, others
         Photographs that are anonymised; further ones, of which one of every patient is a distractor.
-    detections
+    looks
         Shared among judges.
     tick
         Called after each photograph.
@@ -107,39 +90,28 @@ class Judge:
         tested: Sequence[Photograph],
         others: Sequence[Photograph] = (),
         *,
-        detections: Detections | None = None,
+        looks: Looks | None = None,
         tick: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = folder.name
-        self.pack = InsightFaceAnalyser(folder, threads=1)
-        self._detections = detections or Detections()
-        named = sorted(
-            folder.glob("det*.onnx")
-        )  # as the published packs call it; another is shared with nobody
-        self._detector = digest(named[0]) if named else str(folder.resolve())
+        self._pack, self._looks = Pack(folder), looks or Looks()
+        self.pack = self._pack.analyser
         known = {one.patient for one in tested}
         distractors = {one.patient: one for one in reversed(others) if one.patient not in known}
         entries: list[tuple[str, str, Floats, Floats, Image]] = []
         for photograph in [*tested, *distractors.values()]:
             scene = open_scene(photograph)
-            face = self.face_of(scene, scene.image)
+            look = self.look(scene, scene.image)
             # A face that the border cuts so far that nobody could be told from it is in no gallery.
-            with suppress(ValueError):
-                if face is not None:
-                    embedding = self.pack.embed(scene.image, face.landmarks)
-                    view = scene.view(VIEW_PX).take(scene.image)
-                    entries.append((scene.name, photograph.patient, embedding, face.landmarks, view))
+            if look.landmarks is not None and look.found is not None:
+                view = scene.view(VIEW_PX).take(scene.image)
+                entries.append((scene.name, photograph.patient, look.found, look.landmarks, view))
             tick()
         self.gallery = _gallery(entries)
 
-    def face_of(self, scene: Scene, image: Image) -> Face | None:
-        """The face found in ``image`` whose middle lies on the labelled one, the surest; None where there is none."""
-        height, width = scene.face.shape
-        for face in self._detections.of(self.pack, self._detector, image):
-            x, y = (face.box[:2] + face.box[2:]) / 2
-            if 0 <= x < width and 0 <= y < height and scene.face[int(y), int(x)]:
-                return face
-        return None
+    def look(self, scene: Scene, image: Image, landmarks: Floats | None = None) -> Look:
+        """What it sees in a rendition of the scene, at the face found in it and at these landmarks."""
+        return self._looks.at(self._pack, scene, image, landmarks)
 
 
 def _gallery(entries: Sequence[tuple[str, str, Floats, Floats, Image]]) -> Gallery:
@@ -213,15 +185,11 @@ class Identity:
         gallery = self._judge.gallery
         if scene.name not in gallery.landmarks:
             return
-        face = self._judge.face_of(scene, result)
-        views = [gallery.landmarks[scene.name], *([face.landmarks] if face is not None else [])]
-        scores = [-np.ones(len(gallery.names), np.float32)]
-        for landmarks in views:
-            try:
-                scores.append(gallery.embeddings @ self._judge.pack.embed(result, landmarks))
-            except ValueError:  # the recogniser has nothing to say about a black picture
-                continue
-        self.note(gallery.names.index(scene.name), np.max(scores, axis=0), found=face is not None)
+        look = self._judge.look(scene, result, gallery.landmarks[scene.name])
+        scores = [gallery.embeddings @ one for one in (look.placed, look.found) if one is not None]
+        scores.append(-np.ones(len(gallery.names), np.float32))
+        probe = gallery.names.index(scene.name)
+        self.note(probe, np.max(scores, axis=0), found=look.landmarks is not None)
 
     def note(self, probe: int, scores: Floats, *, found: bool) -> None:
         """Take a probe's cosines (G,) into account; ``probe`` is the index of its original."""

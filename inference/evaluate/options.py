@@ -5,11 +5,13 @@ from pathlib import Path
 
 METHODS = (
     "none", "blurring", "black-bar", "masking", "pixelation", "k-same", "deepprivacy", "anonfaces",
-    "sd2", "dreamlike", "sdxl", "anoskin", "anoskin-without-ffe", "anoskin-without-diff", "anoskin-without-simpo",
+    "sd2", "dreamlike", "sdxl", "anoskin", "anoskin-once",
+    "anoskin-without-ffe", "anoskin-without-diff", "anoskin-without-simpo",
 )  # fmt: skip
 """All methods, in the order of the paper's table."""
 
 ABLATIONS = METHODS[-3:]
+"""Painted once, like ``anoskin-once``: painting again until nobody is recognised would hide what training does."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:

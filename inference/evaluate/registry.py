@@ -19,7 +19,7 @@ def make(names: Sequence[str], bundle: Path, weights: Mapping[str, Path]) -> lis
     bundle
         Whose method ``anoskin`` is.
     weights
-        Folder of each method that needs some; of an ablation a bundle or a LoRA.
+        Folder of each method that needs some; of an ablation a bundle, a pipeline or a LoRA.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def _made(name: str, bundle: Path, folder: Path | None) -> Method:
         return painters.PlainInpainting(name, folder)
     if name in ABLATIONS and folder is None:
         raise DataError(
-            f"{name} needs a bundle or a LoRA for its UNet that was trained without that loss: set the loss's weight "
-            f"to 0, train, and give the folder as --weights {name}=FOLDER."
+            f"{name} needs a bundle, a pipeline or a LoRA for its UNet that was trained without that loss: set the "
+            f"loss's weight to 0, train, and give the folder as --weights {name}=FOLDER."
         )
-    return ours.load(name, bundle, folder)
+    return ours.load(name, bundle, folder, ours.ATTEMPTS if name == "anoskin" else 1)

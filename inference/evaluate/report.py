@@ -13,7 +13,7 @@ from inference.evaluate import compare
 from inference.evaluate.loop import Evaluated
 from inference.evaluate.statistics import Figure
 
-BASES = ("anoskin", "masking")
+BASES = ("anoskin", "anoskin-once", "masking")
 """Methods that all others are compared with, picture by picture."""
 
 

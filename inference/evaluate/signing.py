@@ -17,7 +17,8 @@ from inference.bundle import MANIFEST, Bundle, BundleError, read_bundle, verify
 from inference.contract import CLASSES
 from inference.data.manifest import Photograph, read
 from inference.evaluate import card, ours
-from inference.evaluate.identity import Detections, Identity, Judge
+from inference.evaluate.identity import Identity, Judge
+from inference.evaluate.looks import Looks
 from inference.evaluate.metrics import Lesions, Means, Seams, Seconds
 from inference.evaluate.scene import Scene, open_scene
 from inference.evaluate.statistics import Figure
@@ -104,6 +105,8 @@ def asked_by_recipe(file: Path, data: Path | None, before: Path | None, judges: 
     ------
     inference.recipe.RecipeError
         A key is unknown or misspelt, or no data are named.
+    inference.data.DataError
+        The data cannot be read, or have no split test.
     """
     said = recipe(Wanted, file, "evaluation")
     here = file.resolve().parent
@@ -111,9 +114,11 @@ def asked_by_recipe(file: Path, data: Path | None, before: Path | None, judges: 
         raise RecipeError(
             f"{file.name}: [evaluation] data is for the site to fill in, or give --data: photographs no training saw."
         )
+    wanted = data or here / said.data
+    read(wanted, "test")
     return replace(
         said,
-        data=str(data or here / said.data),
+        data=str(wanted),
         before=str(before or (here / said.before if said.before else "")),
         judges=tuple(str(one) for one in (judges or [here / one for one in said.judges])),
     )
@@ -237,9 +242,9 @@ def _judges(
     bundle: Bundle, tested: Sequence[Photograph], others: Sequence[Photograph], packs: Sequence[str]
 ) -> list[Judge]:
     folders = [Path(one) for one in packs] or [bundle.folder / str(bundle.faces["folder"])]
-    shared = Detections()
+    shared = Looks()
     try:
-        return [Judge(folder, tested, others, detections=shared) for folder in folders]
+        return [Judge(folder, tested, others, looks=shared) for folder in folders]
     except (PackUnusable, ValueError) as error:
         raise BundleError(f"These face packs cannot judge {bundle.title}: {error}.") from error
 

@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from evaluation import written
 
 from inference.bundle import read_bundle, verify
 from inference.cli import main
-from inference.data import synthetic
+from inference.data import DataError, synthetic
 from inference.evaluate.card import card
 from inference.evaluate.signing import Wanted, asked_by_recipe, unmet
 from inference.evaluate.statistics import Figure
@@ -76,13 +77,17 @@ def test_a_recipe_without_photographs_to_evaluate_on_is_refused(tmp_path: Path) 
     (tmp_path / "recipe.toml").write_text(
         '[evaluation]\ndata = "photographs"\nbefore = "old"\njudges = ["pack"]\n'
     )
+    with pytest.raises(DataError, match="photographs"):
+        asked_by_recipe(tmp_path / "recipe.toml", None, None, [])
+    (tmp_path / "photographs").mkdir()
+    written(tmp_path / "photographs", [1, 2], ["train", "test"], ["acne", "normal"])
     asked = asked_by_recipe(tmp_path / "recipe.toml", None, Path("new"), [])
     assert asked == replace(
         Wanted(), data=str(tmp_path / "photographs"), before="new", judges=(str(tmp_path / "pack"),)
     )
     (tmp_path / "recipe.toml").write_text("[evaluation]\nleast_found = 1.0\nleast_unrecogniced = 0.9\n")
     with pytest.raises(RecipeError, match="least_unrecogniced"):
-        asked_by_recipe(tmp_path / "recipe.toml", tmp_path, None, [])
+        asked_by_recipe(tmp_path / "recipe.toml", tmp_path / "photographs", None, [])
 
 
 def recipe(folder: Path, *, least_photographs: int) -> Path:
