@@ -4,6 +4,7 @@ Run ``python benchmarks/forward.py [objects]``. Sends 130 kB photographs twice o
 without its wish that small packets and acknowledgements leave at once.
 """
 
+import hashlib
 import json
 import sys
 import tempfile
@@ -38,7 +39,8 @@ def main(objects: int = 100) -> None:
                 ds = photograph(rgb, syntax=JPEGBaseline8Bit)
                 file = save(ds, Path(name) / f"{ds.SOPInstanceUID}.dcm")
                 kind = (str(ds.SOPClassUID), str(JPEGBaseline8Bit))
-                shipments.append(Shipment(InstanceId(str(number)), file, *kind))
+                sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+                shipments.append(Shipment(InstanceId(str(number)), file, sha256, *kind))
             reports: list[Report] = []
             begun = time.perf_counter()
             forward.send(shipments, Archive(port=archive.port), reports.append)

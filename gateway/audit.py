@@ -63,7 +63,7 @@ class Trail:
         Raises
         ------
         Postponed
-            The file cannot be written now.
+            The file cannot be written now, or ends with something that is no record.
         """
         try:
             with self._locked() as stream:
@@ -82,6 +82,8 @@ class Trail:
                 os.fsync(stream.fileno())
         except OSError as error:
             raise Postponed("audit", f"the audit trail cannot be written ({error.strerror})") from error
+        except Tampered as error:
+            raise Postponed("audit", str(error)) from error
         return Head(head.seq + 1, str(record["digest"]))
 
     def head(self) -> Head:
@@ -101,7 +103,7 @@ class Trail:
             raise Postponed("audit", f"the audit trail cannot be read ({error.strerror})") from error
 
     def verify(self) -> Head:
-        """Read the whole trail and return its end.
+        """Read the whole trail and return its end; a last line that is not finished is no record, as for `append`.
 
         Raises
         ------
@@ -113,6 +115,8 @@ class Trail:
             return head
         with self._file.open("rb") as stream:
             for number, line in enumerate(stream, start=1):
+                if not line.endswith(b"\n"):
+                    break
                 try:
                     record = json.loads(line)
                     found = Head(record["seq"], record["digest"])

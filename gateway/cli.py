@@ -5,10 +5,7 @@ import getpass
 import json
 import os
 import secrets
-import signal
 import sys
-import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -154,48 +151,13 @@ def _make_key(file: Path) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    # Imported here, because together they take a second that `gateway status` need not wait.
-    from gateway import receive, schedule
-    from gateway.pipeline import Pipeline
-    from gateway.stages import Stages
+    # Imported here, because it takes a second that `gateway status` need not wait.
+    from gateway import serve
 
     conf = settings.load(options.conf)
     log.configure(conf.log.format, conf.log.level)
-    ledger, spool, trail = _ledger(conf), _spool(conf), _trail(conf)
-    treat = build_treatment(conf)
-    pipeline = Pipeline(
-        Stages(ledger, spool, trail, treat, conf.archive),
-        sqlite_url(conf.ledger.folder / "workflows.sqlite"),
-        conf.models.in_flight,
-    )
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    pipeline.start()
-    pipeline.reconcile()
-    duties = schedule.Duties(ledger, spool, trail, pipeline, conf.arrival.quiet_s, conf.retention)
-    clock = schedule.start(duties)
-    intake = receive.Intake(spool, ledger, conf.listener.max_object_mb * MIB, conf.objects)
-    intake.recover()
-    reception = receive.listen(receive.Desk(conf.listener, conf.peers, intake, trail))
-    trail.append("service", "service.started")
-    log.get().info(
-        "service.ready",
-        host=conf.listener.host,
-        port=reception.port,
-        ae_title=conf.listener.ae_title,
-        pid=os.getpid(),
-    )
-    stop.wait()
-    begun = time.perf_counter()
-    log.get().info("service.stopping")
-    reception.stop()
-    clock.shutdown()
-    pipeline.stop()
-    head = trail.append("service", "service.stopped")
-    ledger.close()
-    log.get().info("audit.head", seq=head.seq, digest=head.digest)
-    log.get().info("service.stopped", seconds=round(time.perf_counter() - begun, 3))
+    os.umask(0o077)  # what comes here names patients
+    serve.run(conf, _ledger(conf), _spool(conf), _trail(conf), partial(build_treatment, conf))
     return 0
 
 

@@ -5,6 +5,7 @@ transfer syntax, so that an accepted context is sent as it is, never re-encoded 
 """
 
 import contextlib
+import hashlib
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ class Answer(StrEnum):
     LATER = "later"  # the archive cannot take it now
     REFUSED = "refused"  # it says it will not take this object
     NOT_NEGOTIATED = "not-negotiated"  # it does not take objects of this kind
+    CHANGED = "changed"  # what is on disk is not what passed the gates; it was not sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +48,15 @@ class Shipment:
         Its row in the ledger.
     file
         Complete Part 10 file.
+    sha256
+        Digest of the file that passed the gates.
     sop_class, transfer_syntax
         What has to be negotiated.
     """
 
     id: InstanceId
     file: Path
+    sha256: str
     sop_class: str
     transfer_syntax: str
 
@@ -109,7 +114,7 @@ def send(shipments: Sequence[Shipment], archive: Archive, settle: Callable[[Repo
     Raises
     ------
     Postponed
-        The archive could not be reached, or went away; what had no answer by then was not reported.
+        The archive could not be reached, or went away, or the disk did; what had no answer by then was not reported.
     """
     _config.STORE_SEND_CHUNKED_DATASET = True
     for batch in batches(shipments):
@@ -121,6 +126,9 @@ def send(shipments: Sequence[Shipment], archive: Archive, settle: Callable[[Repo
             for number, shipment in enumerate(batch, start=1):
                 if (shipment.sop_class, shipment.transfer_syntax) not in accepted:
                     settle(Report(shipment.id, Answer.NOT_NEGOTIATED, None))
+                    continue
+                if not _is_unchanged(shipment):
+                    settle(Report(shipment.id, Answer.CHANGED, None))
                     continue
                 status = _store(association, shipment, number)
                 settle(Report(shipment.id, meaning(status), status))
@@ -170,6 +178,23 @@ def _associated(batch: Sequence[Shipment], archive: Archive) -> Iterator[Associa
     finally:
         if association.is_established:
             association.release()
+
+
+def _is_unchanged(shipment: Shipment) -> bool:
+    """Whether the file is still the one that passed the gates.
+
+    Raises
+    ------
+    Postponed
+        The disk cannot be read now.
+    """
+    try:
+        with shipment.file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == shipment.sha256
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise Postponed("spool", f"a clean file cannot be read ({error.strerror})") from error
 
 
 def _store(association: Association, shipment: Shipment, number: int) -> int:

@@ -133,6 +133,12 @@ class Ledger:
         with self._reading() as db:
             return set(digests) - set(db.scalars(query))
 
+    def retired(self, digests: Sequence[str]) -> set[str]:
+        """Which of these digests belong to originals whose time was over and whose files were removed."""
+        mine = sa.and_(INSTANCES.c.sha256.in_(digests), INSTANCES.c.original_gone)
+        with self._reading() as db:
+            return set(db.scalars(sa.select(INSTANCES.c.sha256).where(mine)))
+
     def entry(self, instance: InstanceId) -> Entry:
         """The row of one instance.
 
@@ -185,6 +191,8 @@ class Ledger:
     def gather(self, quiet_s: float) -> list[ArrivalId]:
         """Make an arrival of every study without a new instance for ``quiet_s`` seconds.
 
+        A study whose newest instance lies further ahead than that came before the clock was set back, and is quiet.
+
         Returns
         -------
         list of ArrivalId
@@ -192,11 +200,12 @@ class Ledger:
         """
         now = time.time()
         waiting = sa.and_(INSTANCES.c.state == State.RECEIVED, INSTANCES.c.arrival.is_(None))
+        newest = sa.func.max(INSTANCES.c.changed_at)
         quiet = (
             sa.select(INSTANCES.c.study)
             .where(waiting)
             .group_by(INSTANCES.c.study)
-            .having(sa.func.max(INSTANCES.c.changed_at) <= now - quiet_s)
+            .having(sa.or_(newest <= now - quiet_s, newest > now + quiet_s))
         )
         unstarted = sa.select(ARRIVALS.c.id).where(~ARRIVALS.c.started).order_by(ARRIVALS.c.gathered_at)
         with self._reading() as db:

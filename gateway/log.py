@@ -8,6 +8,7 @@ never the value of a DICOM element. What libraries log may quote such values, so
 import contextlib
 import logging
 import sys
+import threading
 from collections.abc import Mapping
 from typing import Any, Final, TextIO, cast
 
@@ -41,6 +42,7 @@ EVENTS: Final[Mapping[str, frozenset[str]]] = {
         "models.back": "endpoint",
         "models.revived": "endpoint model seconds",
         "retention.removed": "originals cleans strays",
+        "spool.unreadable": "originals",
         "schedule.failed": "job error",
         "audit.head": "seq digest",
         "library": "origin severity",
@@ -142,6 +144,12 @@ def configure(form: str, level: str, *, stream: TextIO | None = None, strict: bo
         cache_logger_on_first_use=False,
     )
     _quieten(max(threshold, logging.WARNING))
+    threading.excepthook = _thread_ended
+
+
+def _thread_ended(ended: threading.ExceptHookArgs) -> None:
+    """A thread died of an error, which is told by its class alone: its message may quote a value."""
+    get().error("library", origin=ended.exc_type.__name__, severity="ERROR")
 
 
 def _quieten(threshold: int) -> None:

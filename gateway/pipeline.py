@@ -19,7 +19,7 @@ from gateway.schema import ArrivalId, InstanceId
 from gateway.stages import Stages, rotated
 
 ACTIVE = ("PENDING", "ENQUEUED", "DELAYED")
-VERSION = "1"
+VERSION = "2"
 """Of the workflows' shape; those of another version are left to `Pipeline.reconcile`."""
 
 POLLING_S = 0.5
@@ -150,6 +150,8 @@ class Pipeline:
             for instance in rotated(waiting, attempt):
                 self._leave_if_stopping()
                 if not DBOS.run_step({"name": "treat"}, self._stages.treat_one, InstanceId(instance)):
+                    # What is ready does not wait for what may never be.
+                    DBOS.run_step({"name": "forward"}, self._stages.forward_all, ArrivalId(arrival), attempt)
                     return self._later("treat", arrival, attempt)
             return self._enqueue("forward", arrival, attempt, 0.0)
 

@@ -21,7 +21,7 @@ from pynetdicom.association import Association
 
 from gateway import growing, header, log
 from gateway.audit import Trail
-from gateway.errors import GatewayError, Misconfigured, Outcome
+from gateway.errors import GatewayError, Misconfigured, Outcome, Postponed
 from gateway.growing import Growing
 from gateway.instance import Instance, OriginalUid
 from gateway.ledger import Ledger
@@ -140,7 +140,10 @@ class Intake:
             log.get().warning("instance.held", instance=entry.id, reason=entry.reason)
 
     def recover(self) -> int:
-        """Note originals that have no row: the ledger was behind the disk when the power was cut, or was restored.
+        """Bring originals and rows together again, after a power cut or with a ledger that was restored.
+
+        An original without a row is noted; one that can no longer be read stays where it is, and is told; one whose
+        time was over before is removed again.
 
         Returns
         -------
@@ -151,14 +154,21 @@ class Intake:
         ------
         Postponed
             Disk or ledger cannot be used now.
-        Unparsable
-            An original that is whole cannot be read; it stays where it is.
         """
-        made = 0
+        made = unreadable = 0
         digests = self.spool.originals()
         while batch := list(itertools.islice(digests, BATCH)):
+            for digest in self.ledger.retired(batch):
+                self.spool.remove("original", digest)
             for digest in self.ledger.unknown(batch):
-                made += self._recover(self.spool.original(digest), digest)
+                try:
+                    made += self._recover(self.spool.original(digest), digest)
+                except header.Unparsable:
+                    unreadable += 1
+                except OSError as error:
+                    raise Postponed("spool", f"an original cannot be read ({error.strerror})") from error
+        if unreadable:
+            log.get().error("spool.unreadable", originals=unreadable)
         return made
 
     def _recover(self, file: Path, digest: str) -> bool:
@@ -167,7 +177,7 @@ class Intake:
             self.spool.remove("original", digest)
             return False
         syntax = header.transfer_syntax(file)
-        found = header.read(file, syntax, sys.maxsize)
+        found = header.read(file, syntax, sys.maxsize, sha256=digest)
         entry, is_new = self.ledger.record(_instance(found, syntax), RECOVERED)
         log.get().warning("instance.recovered", instance=entry.id)
         return is_new

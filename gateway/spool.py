@@ -132,9 +132,10 @@ class Spool:
         return target
 
     def originals(self) -> Iterator[Digest]:
-        """Digests of the originals that are there, in no order."""
+        """Digests of the originals that are there, in no order; files with other names are not ours."""
         for file in (self._folder / "original").glob("?/*.dcm"):
-            yield Digest(file.stem)
+            if _is_digest(file.stem):
+                yield Digest(file.stem)
 
     def keep_clean(self, file: bytes) -> Digest:
         """Write a clean file durably and return its digest.
@@ -195,9 +196,13 @@ class Spool:
         return removed
 
     def _path(self, area: str, digest: str) -> Path:
-        if area not in AREAS or len(digest) != 64 or not set(digest) <= set(SHARDS):
+        if area not in AREAS or not _is_digest(digest):
             raise ValueError("not a place in the spool")
         return self._folder / area / digest[0] / f"{digest}.dcm"
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and set(text) <= set(SHARDS)
 
 
 def _sync(path: Path) -> None:

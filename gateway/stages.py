@@ -105,11 +105,12 @@ class Stages:
             forward.send(
                 rotated(shipments, attempt), self.archive, lambda report: self._answered(report, arrival)
             )
-            if self.ledger.entries(state=State.CLEARED, arrival=arrival):
+            entries = self.ledger.entries(arrival=arrival)
+            states = {entry.state for entry in entries}
+            if State.CLEARED in states:
                 return False
-            log.get().info(
-                "arrival.done", arrival=arrival, instances=len(self.ledger.entries(arrival=arrival))
-            )
+            if State.RECEIVED not in states:
+                log.get().info("arrival.done", arrival=arrival, instances=len(entries))
         except Postponed as outcome:
             log.get().warning(
                 "arrival.postponed", arrival=arrival, stage="forward", reason=outcome.reason, attempt=attempt
@@ -189,7 +190,8 @@ class Stages:
 
     def _shipment(self, entry: Entry) -> Shipment:
         assert entry.clean_sha256 and entry.clean_class and entry.clean_syntax
-        return Shipment(entry.id, self.spool.clean(entry.clean_sha256), entry.clean_class, entry.clean_syntax)
+        file = self.spool.clean(entry.clean_sha256)
+        return Shipment(entry.id, file, entry.clean_sha256, entry.clean_class, entry.clean_syntax)
 
     def _answered(self, report: Report, arrival: ArrivalId) -> None:
         """Note what the archive said about one object.
@@ -201,25 +203,35 @@ class Stages:
         """
         status = "none" if report.status is None else f"0x{report.status:04X}"
         entry = self.ledger.entry(report.id)
-        if report.answer is Answer.STORED:
-            facts = {"instance": entry.id, "pseudonym": entry.pseudonym, "status": status}
-            self.trail.append("service", "instance.forwarded", facts)
-            self.ledger.forward(entry.id)
-            log.get().info(
-                "instance.forwarded",
-                instance=entry.id,
-                arrival=arrival,
-                pseudonym=entry.pseudonym,
-                status=status,
-            )
-        else:
-            self._declined(report, entry, status)
+        try:
+            if report.answer is Answer.STORED:
+                self._stored(entry, arrival, status)
+            else:
+                self._declined(report, entry, status)
+        except IllegalTransition:
+            # Someone settled it meanwhile; that stands.
+            log.get().warning("instance.postponed", instance=entry.id, reason="settled-elsewhere")
         if self.stopping.is_set():
             raise Postponed("stopping", "the service is stopping")
+
+    def _stored(self, entry: Entry, arrival: ArrivalId, status: str) -> None:
+        facts = {"instance": entry.id, "pseudonym": entry.pseudonym, "status": status}
+        self.trail.append("service", "instance.forwarded", facts)
+        self.ledger.forward(entry.id)
+        log.get().info(
+            "instance.forwarded",
+            instance=entry.id,
+            arrival=arrival,
+            pseudonym=entry.pseudonym,
+            status=status,
+        )
 
     def _declined(self, report: Report, entry: Entry, status: str) -> None:
         log.get().warning("forward.failed", arrival=entry.arrival, instance=entry.id, status=status)
         if report.answer is Answer.LATER:
+            return
+        if report.answer is Answer.CHANGED:
+            self.ledger.renew(entry.id, State.CLEARED, "service")
             return
         refusals = self.ledger.begin(entry.id)
         if refusals >= self.archive.max_refusals:

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,9 +32,11 @@ def restored_logging() -> Iterator[None]:
     names = ("", "dbos", "pynetdicom", "pydicom", "apscheduler", "py.warnings")
     loggers = [logging.getLogger(name) for name in names]
     before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    hook = threading.excepthook
     with warnings.catch_warnings():
         yield
         logging.captureWarnings(False)
+    threading.excepthook = hook
     for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
         logger.handlers[:], logger.level, logger.propagate = handlers, level, propagate
     structlog.reset_defaults()

@@ -1,5 +1,6 @@
 """The listener in this process, against senders that do what senders should not."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -133,6 +134,36 @@ def test_originals_the_ledger_lost_are_noted_again_and_half_written_ones_go(
     assert {entry.instance for entry in lost.entries()} == before
     assert not half.exists()
     lost.close()
+
+
+def test_what_cannot_be_noted_again_stays_and_stops_nothing(
+    desk: Desk, listening: Callable[[Desk], Reception], tmp_path: Path
+) -> None:
+    reception = listening(desk)
+    assert send(reception, save(photograph(skin()), tmp_path / "a.dcm")) == 0x0000
+    (entry,) = desk.intake.ledger.entries()
+    spool, lost = desk.intake.spool, Ledger(sqlite_url(tmp_path / "fresh.sqlite"))
+    whole = spool.original(entry.instance.sha256).read_bytes()
+    start = 144 + int.from_bytes(whole[140:144], "little")
+    noise = whole[:start] + bytes(range(256))
+    strange = spool.original(hashlib.sha256(noise[start:]).hexdigest())
+    strange.write_bytes(noise)
+    (strange.parent / "copy of a photograph.dcm").write_bytes(whole)
+    assert replace(desk.intake, ledger=lost).recover() == 1
+    assert strange.exists()
+    assert [found.instance for found in lost.entries()] == [entry.instance]
+    lost.close()
+
+
+def test_a_repetition_cut_off_before_it_was_noted_leaves_no_retired_original(
+    desk: Desk, listening: Callable[[Desk], Reception], tmp_path: Path
+) -> None:
+    reception = listening(desk)
+    assert send(reception, save(photograph(skin()), tmp_path / "a.dcm")) == 0x0000
+    (entry,) = desk.intake.ledger.entries()
+    desk.intake.ledger.removed("original", [entry.id])
+    assert desk.intake.recover() == 0
+    assert list(desk.intake.spool.originals()) == []
 
 
 def test_a_repetition_brings_no_retired_original_back(

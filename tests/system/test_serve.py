@@ -1,6 +1,7 @@
 """``gateway serve`` as a process between real peers: DCMTK sends, Orthanc or a test archive receives."""
 
 import json
+import socket
 import subprocess
 from pathlib import Path
 
@@ -247,6 +248,46 @@ def test_an_archive_that_is_away_delays_and_loses_nothing(tmp_path: Path) -> Non
             settled(peer, 4, State.FORWARDED)
         assert sorted(archive.stored) == uids(files + late)
         assert set(archive.stored.values()) == {1}
+
+
+def test_two_services_never_work_in_the_same_folders(tmp_path: Path) -> None:
+    with gateway(tmp_path / "gateway", free_port()) as peer:
+        second = peer.run("serve")
+        assert second.returncode == 2
+        assert second.stderr.count("\n") == 1
+        assert "Another gateway serve works in" in second.stderr
+        peer.kill()
+        peer.start()
+
+
+def test_a_port_in_use_ends_the_service_although_work_is_waiting(tmp_path: Path) -> None:
+    with gateway(tmp_path / "gateway", free_port()) as peer:
+        assert storescu(peer.port, photographs(tmp_path / "a", 3)).returncode == 0
+        peer.wait_for("instance.cleared")
+        peer.kill()
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            again = Gateway(peer.folder, peer.archive_port, environ={"ANOSKIN_LISTENER_PORT": str(port)}).run(
+                "serve"
+            )
+        assert again.returncode == 2
+        assert f"cannot listen on 127.0.0.1:{port}" in again.stderr
+
+
+def test_what_is_ready_does_not_wait_for_an_object_that_never_is(tmp_path: Path) -> None:
+    study = generate_uid()
+    with (
+        Archive() as archive,
+        gateway(
+            tmp_path / "gateway", archive.port, environ={"STAND_IN_READY": str(tmp_path / "never")}
+        ) as peer,
+    ):
+        stuck = photographs(tmp_path / "stuck", 1, description="postpone", study=study)
+        ready = photographs(tmp_path / "ready", 2, study=study)
+        assert storescu(peer.port, stuck + ready).returncode == 0
+        settled(peer, 2, State.FORWARDED)
+        assert peer.counts()["received"] == 1
+    assert sorted(archive.stored) == uids(ready)
 
 
 def test_a_killed_gateway_goes_on_waiting_for_an_archive_that_is_away(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.audit import Head, Tampered, Trail
+from gateway.errors import Postponed
 
 
 @pytest.fixture
@@ -83,10 +84,18 @@ def test_a_cut_end_shows_against_the_head_that_was_logged(trail: Trail, tmp_path
 def test_a_record_torn_by_a_crash_is_dropped_and_the_chain_goes_on(trail: Trail, tmp_path: Path) -> None:
     with (tmp_path / "audit.jsonl").open("a", encoding="utf-8") as stream:
         stream.write('{"seq":6,"at":"20')
+    assert trail.verify().seq == 5
     head = trail.append("operator:ada", "instance.retried")
     assert head.seq == 6
     assert trail.verify() == head
     assert json.loads(lines(tmp_path)[-1])["actor"] == "operator:ada"
+
+
+def test_a_trail_that_ends_with_no_record_postpones_what_would_follow(trail: Trail, tmp_path: Path) -> None:
+    with (tmp_path / "audit.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write("no record\n")
+    with pytest.raises(Postponed, match="audit"):
+        trail.append("service", "instance.cleared")
 
 
 def test_many_writers_make_one_chain(tmp_path: Path) -> None:

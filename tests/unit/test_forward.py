@@ -14,7 +14,7 @@ from gateway.stages import rotated
 
 
 def shipment(number: int, sop_class: str = "1.2", syntax: str = "1.3") -> Shipment:
-    return Shipment(InstanceId(f"{number:032x}"), Path("x"), sop_class, syntax)
+    return Shipment(InstanceId(f"{number:032x}"), Path("x"), "a" * 64, sop_class, syntax)
 
 
 @pytest.mark.parametrize(

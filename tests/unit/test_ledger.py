@@ -3,6 +3,7 @@
 import itertools
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -229,6 +230,19 @@ def test_commits_are_synchronous_but_for_rows_that_can_be_made_again(ledger: Led
         with engine.connect() as db:
             assert db.execute(sa.text("PRAGMA synchronous")).scalar() == synchronous
             assert db.execute(sa.text("PRAGMA journal_mode")).scalar() == "wal"
+
+
+def test_a_clock_that_was_set_back_keeps_no_study_waiting(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 7200.0)
+    ledger.record(received("1.2.1", study="1.5"), "PACS")
+    monkeypatch.setattr(time, "time", lambda: now + 20.0)
+    ledger.record(received("1.2.2", study="1.6"), "PACS")
+    monkeypatch.setattr(time, "time", lambda: now)
+    (arrival,) = ledger.gather(30.0)
+    assert [entry.instance.study for entry in ledger.entries(arrival=arrival)] == ["1.5"]
 
 
 def test_digests_without_a_row_are_found(ledger: Ledger) -> None:

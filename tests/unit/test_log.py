@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import re
+import threading
 import warnings
 from pathlib import Path
 
@@ -35,6 +36,18 @@ def test_a_catalogued_event_is_written_with_its_fields(stream: io.StringIO) -> N
         "reason": "similarity",
         "seconds": 0.5,
     }
+
+
+def test_a_thread_that_dies_is_told_without_what_it_said(stream: io.StringIO) -> None:
+    def dies() -> None:
+        raise RuntimeError("Zweifelsfrei^Adelheid")
+
+    log.configure("json", "info", stream=stream)
+    thread = threading.Thread(target=dies)
+    thread.start()
+    thread.join()
+    (record,) = records(stream)
+    assert (record["event"], record["origin"]) == ("library", "RuntimeError")
 
 
 def test_a_field_outside_the_catalogue_is_dropped(stream: io.StringIO) -> None:

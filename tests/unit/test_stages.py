@@ -1,9 +1,12 @@
 """The work of the workflows, each stage by itself, with treatments and archives that misbehave."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydicom.uid import ExplicitVRLittleEndian, VLPhotographicImageStorage
+from system.peers import Archive as SystemArchive
 
 from gateway import forward
 from gateway.audit import Trail
@@ -16,7 +19,8 @@ from gateway.settings import Archive
 from gateway.spool import Spool
 from gateway.stages import UNFINISHED_LIMIT, Stages, Treat
 
-CLEARED = Cleared(b"clean", PseudonymousUid("2.25.7"), "1.2.3", "1.2.4", Evidence(attempts=1))
+KIND = (str(VLPhotographicImageStorage), str(ExplicitVRLittleEndian))
+CLEARED = Cleared(b"clean", PseudonymousUid("2.25.7"), *KIND, Evidence(attempts=1))
 
 
 def clears(_original: Path, _others: Sequence[Path]) -> Cleared:
@@ -201,6 +205,42 @@ def test_a_clean_file_that_vanished_is_made_again(make: Callable[[Treat], Stages
     entry = stages.ledger.entry(instance)
     assert (entry.state, entry.arrival, entry.clean_sha256) == (State.RECEIVED, None, None)
     assert len(stages.ledger.gather(0)) == 2  # the first arrival was never started here
+
+
+def test_a_clean_file_that_was_changed_is_not_sent_but_made_again(make: Callable[[Treat], Stages]) -> None:
+    stages = make(clears)
+    waiting, arrival = arrive(stages, 2)
+    for instance in waiting:
+        stages.treat_one(instance)
+    digest = stages.ledger.entry(waiting[0]).clean_sha256
+    assert digest is not None
+    stages.spool.clean(digest).write_bytes(b"CLEAN")
+    with SystemArchive() as archive:
+        sending = replace(stages, archive=Archive(port=archive.port))
+        assert sending.forward_all(arrival, 0)
+        assert archive.asked.total() == 0
+    for instance in waiting:
+        entry = stages.ledger.entry(instance)
+        assert (entry.state, entry.arrival, entry.clean_sha256) == (State.RECEIVED, None, None)
+
+
+def test_what_was_settled_elsewhere_keeps_no_other_object_back(
+    make: Callable[[Treat], Stages], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = make(clears)
+    waiting, arrival = arrive(stages, 2)
+    for instance in waiting:
+        stages.treat_one(instance)
+
+    def send(shipments: Sequence[Shipment], _archive: Archive, settle: Callable[[Report], None]) -> None:
+        stages.ledger.hold(shipments[0].id, State.CLEARED, "archive-refused", "a sentence")
+        for shipment in shipments:
+            settle(Report(shipment.id, Answer.STORED, 0))
+
+    monkeypatch.setattr(forward, "send", send)
+    assert stages.forward_all(arrival, 0)
+    states = [stages.ledger.entry(instance).state for instance in waiting]
+    assert states == [State.HELD, State.FORWARDED]
 
 
 # pynetdicom shuts a socket down before it closes it, which fails where there was no connection.
