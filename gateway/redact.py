@@ -70,20 +70,56 @@ class Redacted:
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """How like its original a painting is: the largest cosine, or ``None``, and the limit it is judged by."""
+    """How like its original a painting is: the largest cosine, or ``None``, and the limit it is judged by.
+
+    ``clear`` says that every verifier calls the persons clearly others, a margin below its limit.
+    """
 
     cosine: float | None
     limit: float
+    clear: bool = False
 
     @property
     def excess(self) -> float:
-        """How far above the limit: infinity where nothing could be compared or a cosine is no number."""
-        return math.inf if self.cosine is None or math.isnan(self.cosine) else self.cosine - self.limit
+        """How far above the limit: infinity where nothing could be compared or a number is none."""
+        above = math.inf if self.cosine is None else self.cosine - self.limit
+        return math.inf if math.isnan(above) else above
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """What one frame is painted from: as it came, without its text, in which words, by which dice, unlike whom."""
+
+    image: Image
+    base: Image
+    prompt: str
+    seed: int
+    others: Sequence[Identity]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Painting:
+    """One painting of a frame, how many were ``made`` to get it, and whether others could be no better."""
+
+    image: Image
+    plan: Plan
+    likeness: Likeness
+    made: int
+    final: bool
+
+    @property
+    def passes(self) -> bool:
+        """Whether the person is no longer recognised."""
+        return self.likeness.excess < 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Redactor:
-    """Paints over every face of an object until nobody is recognised, or says how near it came.
+    """Paints over every face of an object until nobody is like whom it shows, or says how near it came.
+
+    The first painting below the limit is not good enough: a recogniser that is small or was tuned elsewhere may still
+    know a face that this one does not. While seeds are left, a painting is wanted that lies a margin below the limit;
+    of all that were made, the least similar one is taken.
 
     Parameters
     ----------
@@ -92,7 +128,7 @@ class Redactor:
     masks
         How masks are made.
     attempts
-        Paintings tried with other seeds before the kept margin is given up, and as often after that.
+        Paintings made at most, with other seeds; as many again without the kept margin where none of them passes.
     """
 
     models: Models
@@ -202,21 +238,14 @@ class Redactor:
         if todo.covered:
             raise Held("lesion-over-feature", f"a lesion covers: {', '.join(todo.covered)}")
         base = erased(image, written)
-        best: tuple[Image, Plan, Likeness] | None = None
-        attempt = 0
-        for attempt in range(1, 2 * self.attempts + 1):
-            if attempt == self.attempts + 1:
-                if not todo.keep.any() or (given is not None and given.keep is not None):
-                    break
-                todo = self._plan(image, written, replace(self.masks, keep_margin=SMALLER_KEEP), given, todo)
-            result = paint(base, todo, self.models.inpainter, prompt, (seed + 15485863 * attempt) % 2**31)
-            likeness = self._likeness(image, result, todo, others)
-            if best is None or likeness.excess < best[2].excess:
-                best = (result, todo, likeness)
-            if likeness.cosine is None or likeness.excess < 0 or not todo.hide.any():
-                break
-        assert best is not None
-        result, used, likeness = best
+        asked = Asked(image, base, prompt, seed, others)
+        best = self._painted(asked, todo, 0)
+        # A margin that a person drew is not given up.
+        if not best.passes and not best.final and todo.keep.any() and (given is None or given.keep is None):
+            less = self._plan(image, written, replace(self.masks, keep_margin=SMALLER_KEEP), given, todo)
+            again = self._painted(asked, less, self.attempts)
+            best = again if again.likeness.excess < best.likeness.excess else replace(best, made=again.made)
+        result, used, likeness = best.image, best.plan, best.likeness
         return Redacted(
             frames=result[None],
             hide=used.hide[None],
@@ -228,8 +257,28 @@ class Redactor:
             doubtful=len(used.doubtful),
             similarity=likeness.cosine,
             similarity_limit=likeness.limit,
-            attempts=attempt,
+            attempts=best.made,
         )
+
+    def _painted(self, asked: Asked, todo: Plan, before: int) -> Painting:
+        """The least similar of at most ``attempts`` paintings of one plan; ``before`` were made with another one.
+
+        It ends with the first that is clearly somebody else, or that can do no better: nothing is hidden, nobody can
+        be compared, or the photograph is held for another face whatever is painted.
+        """
+        best: Painting | None = None
+        for made in range(before + 1, before + self.attempts + 1):
+            dice = (asked.seed + 15485863 * made) % 2**31
+            result = paint(asked.base, todo, self.models.inpainter, asked.prompt, dice)
+            likeness = self._likeness(asked.image, result, todo, asked.others)
+            final = likeness.cosine is None or bool(todo.doubtful) or not todo.hide.any()
+            if best is None or likeness.excess < best.likeness.excess:
+                best = Painting(result, todo, likeness, made, final)
+            best = replace(best, made=made, final=final)
+            if final or likeness.clear:
+                break
+        assert best is not None
+        return best
 
     def _plan(
         self, image: Image, written: Mask, masks: MaskOptions, given: Given | None, before: Plan | None = None
@@ -241,12 +290,15 @@ class Redactor:
         return replace(todo, keep=todo.keep & ~written)  # text over a lesion goes with what is under it
 
     def _likeness(self, image: Image, result: Image, todo: Plan, others: Sequence[Identity]) -> Likeness:
-        """What the strictest verifier says."""
+        """What the strictest verifier says, and whether all are sure."""
         found = []
+        clear = True
         for index, verifier in enumerate(self.models.verifiers):
             known = [identity[index] for identity in others]
-            found.append(Likeness(_cosine(verifier, image, result, todo, known), verifier.limit))
-        return max(found, key=lambda likeness: likeness.excess)
+            one = Likeness(_cosine(verifier, image, result, todo, known), verifier.limit)
+            clear = clear and one.excess < -verifier.margin
+            found.append(one)
+        return replace(max(found, key=lambda likeness: likeness.excess), clear=clear)
 
 
 def _cosine(

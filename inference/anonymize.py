@@ -19,6 +19,8 @@ from inference.contract import Face, Image, Inpainter, Mask, Models
 from inference.crops import Crop, crops_for, within
 from inference.doubt import doubts
 from inference.regions import Regions, agreement, face_oval, grow, landmark_features, segment, to_native
+from inference.search import CONFIRMED
+from inference.search import search as search  # noqa: PLC0414 - the gateway takes it from here
 
 LesionRule = Literal["hide", "keep", "hold"]
 BLANK = 127
@@ -27,14 +29,8 @@ LEAST_FEATURE = 1e-4
 """Share of the picture below which something that looks like a feature is a speck."""
 LEAST_LONE_FEATURE = 1e-3
 """The same for what is more likely a feature than not, in a picture that shows no face."""
-CONFIRMED = 0.5
-"""Least agreement of landmarks and segmentation that confirms a face."""
-SAME_FACE = 0.3
-"""Intersection over union from which on two boxes are looks at one face."""
 LEAST_FACE_SKIN = 0.5
 """Share of a picture that shows the skin of a face, from which on it is a close-up of one."""
-TURNED_SCORE = 0.9
-"""Least score of a face that only a turned copy of the picture shows."""
 FACE_WIDTH_SPANS = 2.2
 """Width of a face in spans (median of frontal portraits)."""
 
@@ -171,54 +167,6 @@ def plan(
     asked = covered if options.lesion_over_features == "hold" else ()
     doubtful = doubts(image, found, models.faces, hide_full | keep_full)
     return Plan(hide_full, keep_full, to_native(seen, height, width), crops, found, sure, asked, doubtful)
-
-
-def search(image: Image, models: Models) -> list[Face]:
-    """The faces of a photograph, each person once: at each place the one whose features the segmentation confirms best.
-
-    A detector that looks at turned copies sees many a face twice, once the wrong way up. A face that no look at the
-    upright picture shows has to be clear or confirmed; where a turned one is missed, the features that the
-    segmentation sees are hidden and hold the picture all the same.
-
-    Raises
-    ------
-    inference.contract.Unavailable
-        A model cannot answer now.
-    """
-    upright = models.faces.find(image)
-    turned = models.faces.find(image, thorough=True)
-    found = [*upright, *turned]
-    sure = agreement(image, found, models.segmenter)
-    ranked = sorted(zip(found, sure, strict=True), key=lambda pair: -pair[1] * pair[0].score)
-    distinct: list[Face] = []
-    for face, confirmed in ranked:
-        believed = any(face is one for one in upright) or face.score >= TURNED_SCORE or confirmed >= CONFIRMED
-        # A face before another's shoulder or cheek is a person of its own where the segmentation confirms it.
-        seen_before = (
-            _overlap(face, one) > SAME_FACE or confirmed < CONFIRMED
-            for one in distinct
-            if _same_place(face, one)
-        )
-        if believed and not any(seen_before):
-            distinct.append(face)
-    return distinct
-
-
-def _overlap(face: Face, other: Face) -> float:
-    """Intersection over union of two boxes, in [0, 1]."""
-    low, high = np.maximum(face.box[:2], other.box[:2]), np.minimum(face.box[2:], other.box[2:])
-    common = float(np.prod(np.clip(high - low, 0, None)))
-    areas = [float(np.prod(one.box[2:] - one.box[:2])) for one in (face, other)]
-    return common / max(sum(areas) - common, 1e-6)
-
-
-def _same_place(face: Face, other: Face) -> bool:
-    """Whether the middle of either box lies inside the other."""
-    for inner, outer in ((face.box, other.box), (other.box, face.box)):
-        x, y = (inner[:2] + inner[2:]) / 2
-        if outer[0] <= x <= outer[2] and outer[1] <= y <= outer[3]:
-            return True
-    return False
 
 
 def paint(image: Image, plan: Plan, inpainter: Inpainter, prompt: str, seed: int) -> Image:

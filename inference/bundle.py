@@ -30,9 +30,11 @@
     threshold = 0.5                      # least score of a face
     doubt = 0.3                          # optional: least score of what may be a face, and then holds the picture
     similarity_limit = 0.3               # calibrated: cosine at the chosen false acceptance rate
+    similarity_margin = 0.1              # optional: so far below it two persons are clearly others
+    looks = 1                            # optional: moved looks at a face, 1-5, that an embedding is the mean of
     [faces.second]                       # optional: an independent face pack; the strictest decides
     folder = "second"
-    similarity_limit = 0.3
+    similarity_limit = 0.3               # similarity_margin and looks as above
 
     [prompts]
     default = "…"
@@ -204,6 +206,11 @@ def _faults(bundle: Bundle) -> Iterator[str]:
         yield "[inpainter] steps and reuse have to be 1 or more, guidance 0 or more"
     if sampling["scheduler"] not in ("", *SCHEDULERS):
         yield f"[inpainter] scheduler is {sampling['scheduler']!r}, and has to be {' or '.join(SCHEDULERS)}"
+    for table in (bundle.faces, bundle.faces.get("second", {})):
+        if not 0 <= float(table.get("similarity_margin", 0)) < 1:
+            yield "[faces] similarity_margin has to lie between 0 and 1"
+        if table.get("looks", 1) not in range(1, 6):
+            yield "[faces] looks has to be a whole number from 1 to 5"
     if "" not in bundle.prompts:
         yield "[prompts] needs 'default'"
     if "template" in bundle.prompts and "{disease}" not in bundle.prompts["template"]:
@@ -231,10 +238,15 @@ def verify(bundle: Bundle, only: str = "") -> None:
             raise BundleError(
                 f"{bundle.folder}: {name} is missing or is not the file that {MANIFEST} lists; fetch it again."
             )
-    for key in FACE_LIMITS:
-        if not 0 < float(bundle.faces[key]) < 1:
+    asked_for = [*FACE_LIMITS, *({"doubt"} & set(bundle.faces))]
+    limits = [(f"[faces] {key}", bundle.faces[key]) for key in asked_for]
+    if "second" in bundle.faces:
+        key = "similarity_limit"
+        limits.append((f"[faces.second] {key}", bundle.faces["second"].get(key, "missing")))
+    for name, limit in limits:
+        if not (isinstance(limit, int | float) and 0 < limit < 1):
             raise BundleError(
-                f"{bundle.folder}: [faces] {key} is {bundle.faces[key]}, and has to lie between 0 and 1; calibrate it."
+                f"{bundle.folder}: {name} is {limit}, and has to lie between 0 and 1; calibrate it."
             )
     for part, table in (
         ("segmenter", bundle.segmenter),

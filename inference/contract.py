@@ -20,6 +20,9 @@ CLASSES = ("background", "skin", "brow", "eye", "nose", "mouth", "lesion")
 
 DISEASES = ("psoriasis", "atopic dermatitis", "acne", "rosacea", "seborrheic dermatitis")
 
+CLEARLY_OTHERS = 0.1
+"""Margin of a verifier of which nothing else is said."""
+
 
 class Unavailable(Exception):
     """A model could not answer now (server away, deadline passed); the same call may succeed later."""
@@ -106,10 +109,21 @@ class FaceAnalyser(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verifier:
-    """Who says whether two faces are one person, and from which cosine in [-1, 1] on."""
+    """Who says whether two faces are one person.
+
+    Attributes
+    ----------
+    analyser
+        Gives the embeddings.
+    limit
+        Cosine in [-1, 1] from which on two faces count as one person.
+    margin
+        How far below the limit a cosine has to lie for two persons to be clearly others; 0 or more.
+    """
 
     analyser: FaceAnalyser
     limit: float
+    margin: float = CLEARLY_OTHERS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,6 +148,8 @@ class Models:
         Another, independent verifier; the strictest decides.
     objection
         Why the bundle may not treat photographs (:mod:`inference.signoff`); empty where nothing is said against it.
+    similarity_margin
+        How far below the limit two persons are clearly others: what is aimed at while seeds are left.
     """
 
     name: str
@@ -147,6 +163,7 @@ class Models:
     prompts: Mapping[str, str]
     second: Verifier | None = None
     objection: str = ""
+    similarity_margin: float = CLEARLY_OTHERS
 
     def words(self, disease: str = "", text: str = "") -> str:
         """What the painter is told: ``text`` where there is some, else the bundle's prompt of the disease.
@@ -162,5 +179,5 @@ class Models:
     @property
     def verifiers(self) -> tuple[Verifier, ...]:
         """Everyone who has to say that the person is another one."""
-        first = Verifier(self.faces, self.similarity_limit)
+        first = Verifier(self.faces, self.similarity_limit, self.similarity_margin)
         return (first,) if self.second is None else (first, self.second)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from inference.bundle import Bundle, BundleError, read_bundle, verify
 from inference.choose import Choosy
-from inference.contract import FaceAnalyser, Inpainter, Models, Segmenter, Verifier
+from inference.contract import CLEARLY_OTHERS, FaceAnalyser, Inpainter, Models, Segmenter, Verifier
 from inference.signoff import objection
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def assembled(bundle: Bundle, segmenter: Segmenter, painter: Inpainter, faces: F
         similarity_limit=float(bundle.faces["similarity_limit"]),
         prompts=bundle.prompts,
         second=load_second(bundle),
+        similarity_margin=float(bundle.faces.get("similarity_margin", CLEARLY_OTHERS)),
         objection=objection(bundle),
     )
 
@@ -111,7 +112,8 @@ def load_faces(bundle: Bundle, threads: int = 0) -> FaceAnalyser:
         ) from error
     threshold = float(bundle.faces["threshold"])
     doubt = float(bundle.faces.get("doubt", 0.6 * threshold))
-    return InsightFaceAnalyser(folder, threads=threads, threshold=threshold, doubt=doubt)
+    looks = int(bundle.faces.get("looks", 1))
+    return InsightFaceAnalyser(folder, threads=threads, threshold=threshold, doubt=doubt, looks=looks)
 
 
 def load_second(bundle: Bundle, threads: int = 0) -> Verifier | None:
@@ -121,8 +123,10 @@ def load_second(bundle: Bundle, threads: int = 0) -> Verifier | None:
         return None
     from inference.faces.analyser import InsightFaceAnalyser
 
-    analyser = InsightFaceAnalyser(bundle.folder / str(table["folder"]), threads=threads)
-    return Verifier(analyser, float(table["similarity_limit"]))
+    looks = int(table.get("looks", 1))
+    analyser = InsightFaceAnalyser(bundle.folder / str(table["folder"]), threads=threads, looks=looks)
+    margin = float(table.get("similarity_margin", CLEARLY_OTHERS))
+    return Verifier(analyser, float(table["similarity_limit"]), margin)
 
 
 def _folder(bundle: Bundle, part: str, kind: str) -> Path:

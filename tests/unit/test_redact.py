@@ -234,3 +234,74 @@ def test_text_is_gone_before_the_painter_looks():
     assert np.array_equal(one.frames, other.frames)
     assert not (one.keep & written).any()
     assert np.array_equal(one.frames[~one.painted], PICTURE[~one.painted])
+
+
+class Alike(Faces):
+    """Finds one face; the paintings of PICTURE have one of these cosines after the other, wherever compared."""
+
+    def __init__(self, *cosines):
+        super().__init__([face()], [])
+        self.cosines, self.compared = cosines, 0
+
+    def embed(self, image, landmarks):
+        if np.array_equal(image, PICTURE[0]):
+            return np.array([1, 0], np.float32)
+        cosine = self.cosines[min(self.compared // 2, len(self.cosines) - 1)]
+        self.compared += 1  # twice a painting: at the original's landmarks, and where a face is found
+        return np.array([cosine, np.sqrt(max(0.0, 1 - cosine**2))], np.float32)
+
+
+def paintings(cosines, *, attempts, limit=0.5, second=None):
+    work = redactor(Alike(*cosines), second=second)
+    models = replace(work.models, similarity_limit=limit, similarity_margin=0.1)
+    return replace(work, models=models, attempts=attempts).redact(PICTURE, "a", 1)
+
+
+def test_a_painting_below_the_limit_is_improved_on_until_the_person_is_clearly_another():
+    done = paintings([0.45, 0.42, 0.39, 0.1], attempts=6)
+    assert done.similarity == pytest.approx(0.39)
+    assert done.attempts == 3
+
+
+def test_of_paintings_that_are_never_clear_the_least_similar_one_is_taken():
+    done = paintings([0.49, 0.43, 0.47, 0.41, 0.46], attempts=5)
+    assert done.similarity == pytest.approx(0.41)
+    assert done.attempts == 5
+
+
+def test_paintings_are_bounded_and_the_least_similar_one_is_told_where_all_are_recognised():
+    done = paintings([0.9, 0.8, 0.7, 0.95], attempts=4)
+    assert done.similarity == pytest.approx(0.7)
+    assert 4 <= done.attempts <= 8
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_painting_whose_likeness_is_no_number_is_never_the_least_similar_one(number):
+    done = paintings([number, 0.45, number], attempts=3)
+    assert done.similarity == pytest.approx(0.45)
+
+
+def test_a_limit_that_is_no_number_holds_whatever_the_likeness():
+    done = paintings([0.1], attempts=2, limit=np.nan)
+    with pytest.raises(Held):
+        similarity(Evidence(faces=1, similarity=done.similarity, similarity_limit=done.similarity_limit))
+
+
+def test_a_second_verifier_whose_limit_is_no_number_is_not_outvoted():
+    done = paintings([0.1], attempts=2, second=Verifier(Alike(0.1), np.nan))
+    with pytest.raises(Held):
+        similarity(Evidence(faces=1, similarity=done.similarity, similarity_limit=done.similarity_limit))
+
+
+def test_all_verifiers_have_to_be_sure_before_no_further_painting_is_tried():
+    assert paintings([0.1], attempts=3).attempts == 1
+    assert paintings([0.1], attempts=3, second=Verifier(Alike(0.1), 0.5)).attempts == 1
+    assert paintings([0.1], attempts=3, second=Verifier(Alike(0.45), 0.5)).attempts == 3
+    assert paintings([0.1], attempts=3, second=Verifier(Alike(0.45), 0.5, margin=0.01)).attempts == 1
+
+
+def test_nothing_is_painted_twice_for_a_photograph_that_is_held_for_another_face():
+    coloured = np.full((1, SIDE, 4 * SIDE, 3), (200, 150, 130), np.uint8)
+    faces = Faces([face()], [[1, 0], [0.9, np.sqrt(1 - 0.81)]], [face(300, 48, 60, 0.4)])
+    done = replace(redactor(faces, Segmenter(parts=())), attempts=5).redact(coloured, "a", 1)
+    assert (done.doubtful, done.attempts) == (1, 1)
