@@ -31,9 +31,9 @@ SCHEDULERS: Mapping[str, tuple[Any, Mapping[str, Any]]] = {
         DPMSolverMultistepScheduler,
         {"algorithm_type": "dpmsolver++", "solver_order": 2, "use_karras_sigmas": True},
     ),
-    "unipc": (UniPCMultistepScheduler, {"solver_order": 2, "use_karras_sigmas": False}),
+    "unipc": (UniPCMultistepScheduler, {"solver_order": 2, "use_karras_sigmas": True}),
 }
-"""Samplers by the name that bundles use: DPM-Solver++ 2M on Karras' steps, and UniPC."""
+"""Samplers by the name that bundles use: DPM-Solver++ 2M and UniPC of second order, both on Karras' steps."""
 
 
 class DiffusionInpainter:
