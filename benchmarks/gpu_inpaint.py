@@ -102,11 +102,6 @@ def question(side, count):
     return images, hide, [TEXT] * count, list(range(count))
 
 
-def padded(run, count):
-    """``run`` for batches of exactly this size, so that nothing is computed in vain."""
-    return replace(run, batches=(count,))
-
-
 def painter(pipeline, variant, count, steps, guidance, scheduler="dpmsolver++"):
     made = DiffusionInpainter(
         pipeline,
@@ -114,7 +109,7 @@ def painter(pipeline, variant, count, steps, guidance, scheduler="dpmsolver++"):
         guidance=guidance,
         scheduler=scheduler,
         reuse=variant.reuse,
-        execution=padded(variant.run, count),
+        execution=replace(variant.run, batches=(count,)),  # of exactly this size: nothing is computed in vain
     )
 
     def paint():
@@ -328,12 +323,8 @@ def timed(given, run, pipeline):
     ways = variants(run, compiled=compiled)
     base = rate(default_pipeline(pipeline, run, 50), 1, run.device, given.repeats)
     found = {"default": base, "tflop": flops(given.tiny)}
-    whole, outer = found["tflop"]
-    show(
-        "UNet, one question",
-        ("what", "TFLOP"),
-        [("all layers", whole), ("outer layers alone", outer)],
-    )
+    layers = zip(("all layers", "outer layers alone"), found["tflop"], strict=True)
+    show("UNet, one question", ("what", "TFLOP"), layers)
     rows = [("diffusers' pipeline, 50 steps, batch 1", base, 1.0, base / ceiling(50, GUIDANCE, given.tiny))]
     found["ablation"] = []
     count = given.ablation_batch
