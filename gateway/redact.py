@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.errors import Held, Postponed
-from inference.anonymize import Given, MaskOptions, Plan, paint, plan, search, uncovered
+from inference.anonymize import BLANK, Given, MaskOptions, Plan, paint, plan, search, uncovered
 from inference.blend import erased
 from inference.contract import Floats, Image, Mask, Models, Unavailable, Verifier
 
@@ -47,7 +47,7 @@ class Redacted:
         Largest cosine to any original face of the arrival, ``None`` when nothing could be compared, and the limit it
         is judged by; of several verifiers those of the strictest.
     attempts
-        Paintings made for the frame that needed most.
+        Paintings made for the frame that needed most; 0 where none could be compared with anybody.
     """
 
     frames: NDArray[np.uint8]
@@ -239,7 +239,7 @@ class Redactor:
             raise Held("lesion-over-feature", f"a lesion covers: {', '.join(todo.covered)}")
         base = erased(image, written)
         asked = Asked(image, base, prompt, seed, others)
-        best = self._painted(asked, todo, 0)
+        best = self._painted(asked, todo, 0) if _comparable(todo) else self._blank(asked, todo)
         # A margin that a person drew is not given up.
         if not best.passes and not best.final and todo.keep.any() and (given is None or given.keep is None):
             less = self._plan(image, written, replace(self.masks, keep_margin=SMALLER_KEEP), given, todo)
@@ -280,6 +280,12 @@ class Redactor:
         assert best is not None
         return best
 
+    def _blank(self, asked: Asked, todo: Plan) -> Painting:
+        """The frame without what is hidden: no painting would be compared with anybody, and so none could leave."""
+        image = asked.base.copy()
+        image[todo.hide] = BLANK
+        return Painting(image, todo, Likeness(None, self.models.similarity_limit), 0, final=True)
+
     def _plan(
         self, image: Image, written: Mask, masks: MaskOptions, given: Given | None, before: Plan | None = None
     ) -> Plan:
@@ -299,6 +305,11 @@ class Redactor:
             clear = clear and one.excess < -verifier.margin
             found.append(one)
         return replace(max(found, key=lambda likeness: likeness.excess), clear=clear)
+
+
+def _comparable(todo: Plan) -> bool:
+    """Whether what is painted can be compared with whom it hides, or hides nobody."""
+    return not todo.hide.any() or (bool(todo.faces) and todo.confirmed)
 
 
 def _cosine(

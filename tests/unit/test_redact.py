@@ -303,5 +303,27 @@ def test_all_verifiers_have_to_be_sure_before_no_further_painting_is_tried():
 def test_nothing_is_painted_twice_for_a_photograph_that_is_held_for_another_face():
     coloured = np.full((1, SIDE, 4 * SIDE, 3), (200, 150, 130), np.uint8)
     faces = Faces([face()], [[1, 0], [0.9, np.sqrt(1 - 0.81)]], [face(300, 48, 60, 0.4)])
-    done = replace(redactor(faces, Segmenter(parts=())), attempts=5).redact(coloured, "a", 1)
+    drawn = Given(hide=np.arange(4 * SIDE) < np.full((SIDE, 1), SIDE))
+    done = replace(redactor(faces), attempts=5).redact(coloured, "a", 1, given=[drawn])
     assert (done.doubtful, done.attempts) == (1, 1)
+
+
+@pytest.mark.parametrize(("found", "parts"), [([], ("eye", "nose", "mouth")), ([face()], ())])
+def test_what_could_not_be_compared_is_blanked_instead_of_painted_and_holds(found, parts):
+    """A close-up of features without a face, and a face whose landmarks nothing confirms: neither may pass."""
+
+    class Never(Inpainter):
+        def inpaint(self, images, hide, prompts, seeds):
+            raise AssertionError("nothing is painted")
+
+    work = redactor(Faces(found, [[1, 0]]), Segmenter(parts=parts))
+    hidden = Given(hide=np.ones((SIDE, SIDE), bool))
+    done = replace(work, models=replace(work.models, inpainter=Never())).redact(
+        PICTURE, "a", 1, given=[hidden]
+    )
+    assert (done.similarity, done.attempts) == (None, 0)
+    assert np.unique(done.frames).tolist() == [127]
+    with pytest.raises(Held) as held:
+        similarity(Evidence(faces=done.faces, features=done.features, hidden_pixels=int(done.hide.sum()),
+                            similarity=done.similarity, similarity_limit=done.similarity_limit))  # fmt: skip
+    assert held.value.reason == "unverified"
