@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gateway",
         description="De-identifies clinical photographs on their way from a PACS to a research archive.",
-        epilog="Begin with: gateway init, then gateway serve. To see it: gateway demo --out demo-output.",
+        epilog="Begin with: gateway init, then gateway serve. To see it: gateway demo --out demo-output. Every command "
+        "tells its options: gateway COMMAND --help. Settings are explained in docs/settings.md, states and reasons in "
+        "docs/operations.md.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"anoskin-gateway {version('anoskin-gateway')}"
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -67,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
                 type=Path,
                 default=Path("conf/gateway.toml"),
                 metavar="FILE",
-                help="default: %(default)s",
+                help="the configuration (default: %(default)s)",
             )
         return sub
 
@@ -123,10 +129,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _number(text: str) -> int:
-    number = int(text)
-    if not number >= 1:
-        raise ValueError
-    return number
+    if not (text.isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError("takes a whole number, 1 or more")
+    return int(text)
 
 
 def _init(options: argparse.Namespace) -> int:
@@ -187,6 +192,9 @@ def _held(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(rows))
         return 0
+    if not rows:
+        print("Nothing waits for a person.")
+        return 0
     table = Table("instance", "reason", "detail", "since")
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
@@ -200,6 +208,10 @@ def _retry(options: argparse.Namespace) -> int:
     chosen = ledger.entries(state=State.HELD, reason=options.held)
     if options.instance is not None:
         chosen = [entry for entry in chosen if entry.id == InstanceId(options.instance)]
+    if not chosen:
+        wanted = f"with the id {options.instance}" if options.instance else f"for the reason {options.held}"
+        print(f"gateway: nothing is held {wanted}; see: gateway held", file=sys.stderr)
+        return 1
     renewed = 0
     for entry in chosen:
         trail.append(actor, "instance.retried", {"instance": entry.id, "reason": entry.reason})
@@ -209,7 +221,7 @@ def _retry(options: argparse.Namespace) -> int:
         except IllegalTransition as error:
             print(f"{entry.id} stays held: {error}.", file=sys.stderr)
     print(f"{renewed} of {len(chosen)} held instances will be treated again.")
-    return 0 if renewed == len(chosen) and renewed else 1
+    return 0 if renewed == len(chosen) else 1
 
 
 def _audit(options: argparse.Namespace) -> int:

@@ -4,8 +4,9 @@ A section is a frozen dataclass whose fields are made by `key`. Keys that a sect
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -85,10 +86,25 @@ class Source:
             raise Misconfigured(f"{self.name}: {title} is a section; write [{title}].")
         return kind(**self._values(kind, title, given))
 
+    def check_sections(self, sections: Iterable[str]) -> None:
+        """Return in silence where every variable that names a section names one that there is.
+
+        Raises
+        ------
+        Misconfigured
+            One does not: what it was meant to change would stay as it is.
+        """
+        starts = tuple(f"{PREFIX}{name}_".upper() for name in sections)
+        for variable in sorted(self.environ):
+            # With one word only, it is no key of a section: ANOSKIN_DATA is where tests find their data.
+            named = variable.startswith(PREFIX) and "_" in variable.removeprefix(PREFIX)
+            if named and not variable.startswith(starts):
+                raise Misconfigured(f"{variable} names no section of the configuration; unset it.")
+
     def _values(self, kind: type, title: str, given: Mapping[str, object]) -> dict[str, object]:
         specs = {spec.name: spec for spec in fields(kind)}
         for unknown in sorted(given.keys() - specs.keys()):
-            raise Misconfigured(f"{self.name}: [{title}] has no key {unknown}; remove it.")
+            raise Misconfigured(f"{self.name}: [{title}] has no key {unknown}; {instead(unknown, specs)}")
         overrides = self._overrides(title, specs)
         bound: dict[str, object] = {}
         for name, spec in specs.items():
@@ -115,6 +131,12 @@ class Source:
         for unknown in sorted(found.keys() - specs.keys()):
             raise Misconfigured(f"{start}{unknown.upper()}: [{title}] has no key {unknown}; unset it.")
         return found
+
+
+def instead(unknown: str, known: Iterable[str]) -> str:
+    """What to do about a name that does not exist."""
+    near = get_close_matches(unknown, known, n=1)
+    return f"did you mean {near[0]}?" if near else "remove it."
 
 
 def parsed(spec: "Field[Any]", text: str, where: str) -> object:

@@ -354,13 +354,16 @@ def load(file: Path, environ: Mapping[str, str] | None = None) -> Settings:
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise Misconfigured(f"{file} cannot be read ({error.strerror}).") from error
+        raise Misconfigured(
+            f"{file} cannot be read ({error.strerror}); name the configuration with --conf."
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Misconfigured(f"{file} is not valid TOML: {error}") from error
     source = keys.Source(str(file), file.resolve().parent, os.environ if environ is None else environ)
     sections: dict[str, Any] = {spec.name: spec.type for spec in fields(Settings)}
     for unknown in sorted(table.keys() - sections.keys()):
-        raise Misconfigured(f"{file}: there is no section [{unknown}]; remove it.")
+        raise Misconfigured(f"{file}: there is no section [{unknown}]; {keys.instead(unknown, sections)}")
+    source.check_sections(sections)
     peers = table.pop("peers", [])
     if not isinstance(peers, list):
         raise Misconfigured(f"{file}: write each sender as its own [[peers]] section.")

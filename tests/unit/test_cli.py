@@ -52,6 +52,7 @@ def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> Non
         ["serve", "--port", "1"],
         ["retry"],
         ["demo"],
+        ["deidentify", ".", "--out", "x", "--jobs", "0"],
         ["retry", "--held", "a", "--instance", "b"],
     ],
 )
@@ -104,9 +105,17 @@ def test_status_and_held_of_an_empty_gateway(conf: Path, capsys: pytest.CaptureF
     assert "forwarded" in capsys.readouterr().out
 
 
-def test_retrying_nothing_is_a_finding(conf: Path) -> None:
+def test_nothing_that_waits_is_said_in_words(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call("init", "--conf", conf)
+    capsys.readouterr()
+    assert call("held", "--conf", conf) == 0
+    assert capsys.readouterr().out == "Nothing waits for a person.\n"
+
+
+def test_retrying_nothing_is_a_finding(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
     call("init", "--conf", conf)
     assert call("retry", "--held", "similarity", "--conf", conf) == 1
+    assert "nothing is held for the reason similarity" in capsys.readouterr().err
     assert call("retry", "--instance", "0" * 32, "--conf", conf) == 1
 
 

@@ -66,6 +66,8 @@ def test_the_page_of_settings_is_what_the_code_says() -> None:
         ("[archive]\ntransfer_syntaxes = []", "takes a list of"),
         ('[pixels]\nlesion_over_features = "Keep"', 'takes "hide" or "keep" or "hold"'),
         ('[pseudonyms]\nkey = "00"', "is a secret; give it as ANOSKIN_PSEUDONYMS_KEY"),
+        ("[spool]\nreserved_mb = 1", "[spool] has no key reserved_mb; did you mean reserve_mb?"),
+        ("[listner]\nport = 104", "there is no section [listner]; did you mean listener?"),
         ("[listener", "is not valid TOML"),
         ("listener = 3", "is a section; write [listener]"),
     ],
@@ -95,7 +97,8 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "text"), [("ANOSKIN_LISTENER_PROT", "1"), ("ANOSKIN_LISTENER_PORT", "many")]
+    ("variable", "text"),
+    [("ANOSKIN_LISTENER_PROT", "1"), ("ANOSKIN_LISTENER_PORT", "many"), ("ANOSKIN_PIXEL_TEXT", "hold")],
 )
 def test_a_wrong_variable_is_an_error_that_names_it(tmp_path: Path, variable: str, text: str) -> None:
     with pytest.raises(Misconfigured, match=variable):
