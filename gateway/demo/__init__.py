@@ -42,6 +42,14 @@ SILENCE_S = 180.0
 REPORT_COLUMNS = 120
 """Width of the table where it goes into a file."""
 
+LEGEND = """\
+ended: where it is now; held is left to a person, because something about it did not satisfy the gateway's gates
+cosine: likeness of the painted face to the original, as the face verifier measures it: 1 is the same picture
+identical: whether every pixel outside the painted part arrived as it was sent
+lesion kept: share of the painted disease's pixels that arrived as they were sent
+"""
+"""What the table's columns mean."""
+
 MARK = ".gateway-demo"
 """A file that says that a folder holds results of a demonstration, and may be emptied by the next."""
 
@@ -86,6 +94,10 @@ def run(out: Path) -> int:
                     if seconds is not None:
                         taken_s[case.uid] = seconds
                     progress.advance(bar)
+                    if not console.is_terminal:  # where no bar can be drawn
+                        console.print(
+                            f"{int(progress.tasks[0].completed):>3} of {len(todo)} settled: {case.name}"
+                        )
         progress.update(bar, description="Comparing what arrived")
         findings = _judged(todo, conf, archive, taken_s)
     (out / "report.json").write_text(
@@ -96,6 +108,7 @@ def run(out: Path) -> int:
     exact = judge.archive_is_exact(todo, Pseudonyms(conf.pseudonyms.secret()), archive)
     good = sum(finding.as_expected for finding in findings)
     console.print(_table(findings))
+    console.print(LEGEND)
     console.print(f"{good} of {len(findings)} cases ended as they must.")
     console.print(
         "The archive holds what it must, each object once." if exact

@@ -111,6 +111,10 @@ def _legend(draw: ImageDraw.ImageDraw, at: tuple[int, int]) -> None:
         draw.rectangle((x, y + 4, x + 26, y + 28), fill=colour)
         draw.text((x + 36, y), text, fill=INK, font=_font(27))
         x += 160
+    x += 230
+    draw.text(
+        (x, y), "cosine: likeness to the original, as the face verifier measures it", fill=INK, font=_font(27)
+    )
 
 
 def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
