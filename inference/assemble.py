@@ -20,6 +20,8 @@ from inference.signoff import UNSEEN, sign
 
 RECIPE = Path("conf/bundles/sd2.toml")
 """The recipe of the production bundle."""
+NOTES = "NOTES.md"
+"""What people have to say of a bundle, in its folder; the model card ends with it."""
 
 
 def draft(folder: Path, recipe: Path = RECIPE) -> Bundle:
@@ -159,6 +161,8 @@ def build(recipe: Path, folder: Path) -> Bundle:
         put_faces(bundle, here / sources["faces"]["folder"])
         for part, source in sources.items():
             _put_figures(bundle.folder / getattr(bundle, part)["folder"], source.get("figures", []), here)
+        if raw.get("notes"):
+            _copied(here / raw["notes"], bundle.folder / NOTES)
         verify(sign(bundle.folder, UNSEEN, date.today()))
         bundle.folder.rename(folder)
     return read_bundle(folder)
@@ -168,10 +172,14 @@ def _put_figures(folder: Path, files: Sequence[str], here: Path) -> None:
     """Keep what trainings found beside a part's weights, each under the name of the training's folder."""
     for name in files:
         file = (here / name).resolve()
-        try:
-            shutil.copyfile(file, folder / f"{file.parent.name}-{file.name}")
-        except OSError as error:
-            raise BundleError(f"{name}, the figures of a training, cannot be read.") from error
+        _copied(file, folder / f"{file.parent.name}-{file.name}")
+
+
+def _copied(file: Path, target: Path) -> None:
+    try:
+        shutil.copyfile(file, target)
+    except OSError as error:
+        raise BundleError(f"{file}, which the recipe names, cannot be read.") from error
 
 
 def put_inpainter(bundle: Bundle, source: Mapping[str, Any], here: Path = Path()) -> Bundle:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from inference.assemble import NOTES
 from inference.bundle import Bundle, part_files
 from inference.signoff import objection
 
@@ -28,7 +29,12 @@ MEANING = {
 
 def card(bundle: Bundle, evaluation: Mapping[str, Any]) -> str:
     """The card, Markdown, of a bundle and what ``evaluation.json`` says of it."""
-    return "\n".join([*_head(bundle), *_parts(bundle), *_trainings(bundle), *_measured(evaluation)]) + "\n"
+    notes = bundle.folder / NOTES
+    said = ["", notes.read_text(encoding="utf-8").strip()] if notes.is_file() else []
+    return (
+        "\n".join([*_head(bundle), *_parts(bundle), *_trainings(bundle), *_measured(evaluation), *said])
+        + "\n"
+    )
 
 
 def _head(bundle: Bundle) -> Iterator[str]:

@@ -291,14 +291,16 @@ def test_a_bundle_is_built_packed_and_fetched_whole_and_no_other(base, checkpoin
     assert main(["build", str(recipe), str(tmp_path / "bundle")]) == 1
     assert "[evaluation] data is for the site to fill in" in capsys.readouterr().err
     assert main(["build", str(recipe), str(tmp_path / "bundle"), "--data", str(tmp_path)]) == 1
-    assert "exists" in capsys.readouterr().err
+    assert "manifest.csv cannot be read" in capsys.readouterr().err
+    with pytest.raises(BundleError, match="exists"):
+        assemble.build(recipe, tmp_path / "bundle")
 
 
 def test_figures_of_trainings_come_along_and_missing_ones_are_told(base, checkpoint, pack, tmp_path):
     recipe = filled_in(tmp_path / "recipe", base, checkpoint, pack)
     text = recipe.read_text().replace('base = "base"', 'base = "base"\nfigures = ["tuned/figures.json"]')
     recipe.write_text(text)
-    with pytest.raises(BundleError, match=r"tuned/figures.json, the figures of a training, cannot be read"):
+    with pytest.raises(BundleError, match=r"tuned/figures.json, which the recipe names, cannot be read"):
         assemble.build(recipe, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
     (tmp_path / "recipe" / "tuned").mkdir()

@@ -112,10 +112,12 @@ least_photographs = {least_photographs}
 least_unrecognised = 0.1
 least_lesion = 0.0
 """
-    (folder / "taught").mkdir(exist_ok=True)
+    (folder / "taught").mkdir()
+    (folder / "about.md").write_text("## Limits\n\nTwo people who do not exist.\n")
     told = [{"step": 0, "iou": 0.25}, {"step": 9, "iou": 0.75}]
     (folder / "taught" / "figures.json").write_text(json.dumps(told))
     file = folder / "recipe.toml"
+    head = head.replace("demonstration = true", 'demonstration = true\nnotes = "about.md"')
     file.write_text(
         head.replace("steps = 20", "steps = 4").replace("candidates = 3", "candidates = 1") + sources
     )
@@ -142,6 +144,7 @@ def test_a_bundle_is_built_evaluated_and_signed_off_or_not(
     page = (folder / "README.md").read_text()
     assert page == card(bundle, found)
     assert "Signed off." in page
+    assert page.endswith("## Limits\n\nTwo people who do not exist.\n")
     assert "| segmenter, taught: iou | 0.25 | 0.75 |" in page
     capsys.readouterr()
     # More is asked of the same bundle: its word is taken back, and what it lacks stands on its card.
