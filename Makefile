@@ -89,9 +89,9 @@ endef
 
 .PHONY: peers
 peers:
-	@for program in storescu storescp dcmdump Orthanc; do \
+	@for program in storescu storescp dcmdump Orthanc tesseract; do \
 	  PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; \
 	done; \
 	if [ -n "$$missing" ]; then \
-	  echo "Not installed:$$missing. Tests with real peers are skipped; on Debian: apt-get install dcmtk orthanc"; \
+	  echo "Not installed:$$missing. Tests with real peers are skipped; on Debian: apt-get install dcmtk orthanc tesseract-ocr"; \
 	fi

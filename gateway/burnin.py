@@ -5,6 +5,9 @@ A reader misses at one size or turn what it sees at another, so a picture is loo
 more with 3000 pixels on its longer side. Letters from about 10 pixels height in a look are found: in a picture of
 4000 pixels those of 13 and more.
 
+What was painted out is read again close by (:meth:`TextFinder.left`): larger than before, at all four turns, with what
+stands beside it, so that the rest of a line of which a part was found is found too.
+
 Portraits hold flags, pins and buttons that a reader takes for single letters; what counts as text has at least three
 letters or digits (two where the script writes a word with two signs) and was read with confidence. Beside such a text
 less is enough (:data:`NEIGHBOUR_SCORE`): a line is often read in pieces.
@@ -34,6 +37,10 @@ SAME_PLACE = 0.6
 """Share of a box inside a better reading's box from which on it is another look at the same text."""
 ROUNDS = 3
 """Times that what is left is painted out, and read again, before it holds."""
+NEAR = 2.0
+"""Read again around what was painted out, as a share of its height."""
+NEAREST_PX = 32
+"""Read again around it at the least."""
 MARGIN = 0.35
 """Painted around a text, as a share of its height; twice that before and after it, where a reader cuts letters off."""
 
@@ -122,6 +129,28 @@ class TextFinder:
         if not any(self._counts(text) for text in standing):
             return []
         return sorted((t for t in standing if self._counts(t, neighbour=True)), key=lambda t: -t.score)
+
+    def left(self, rgb: Rgb, painted: NDArray[np.bool_]) -> list[Text]:
+        """Texts that can be read at or beside the ``painted`` pixels (H, W) of a picture (H, W, 3) searched before.
+
+        Raises
+        ------
+        Held
+            ``text``: the picture could not be searched.
+        """
+        height, width = painted.shape
+        found: list[Text] = []
+        for x0, y0, x1, y1 in places(painted):
+            for one in self.find(rgb[y0:y1, x0:x1]):
+                box = np.asarray(one.box + np.array([x0, y0]), np.float32)
+                low, high = box.min(0), box.max(0)
+                if (
+                    (low <= np.array([x0, y0]) + 2)[[x0 > 0, y0 > 0]].any()
+                    or (high >= np.array([x1, y1]) - 2)[[x1 < width, y1 < height]].any()
+                ):  # what goes on outside has to be read whole: it may be allowed, or the rest of a line
+                    return self.find(rgb)
+                found.append(Text(box, one.text, one.score))
+        return found
 
     def _read(self, picture: Rgb) -> list[Text]:
         try:
@@ -217,6 +246,31 @@ def _share_inside(box: NDArray[np.float32], other: NDArray[np.float32]) -> float
     return float(np.prod(np.clip(high - low, 0, None)) / max(float(np.prod(np.ptp(box, axis=0))), 1e-6))
 
 
+def places(painted: NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
+    """Parts (x0, y0, x1, y1) of a picture that hold its ``painted`` pixels (H, W) and what is near; none overlap."""
+    height, width = painted.shape
+    boxes = []
+    for x0, y0, x1, y1 in _hulls(painted):
+        near = max(NEAREST_PX, round(NEAR * min(x1 - x0, y1 - y0)))
+        boxes.append((max(0, x0 - near), max(0, y0 - near), min(width, x1 + near), min(height, y1 + near)))
+    while True:
+        covered = np.zeros((height, width), np.bool_)
+        for x0, y0, x1, y1 in boxes:
+            covered[y0:y1, x0:x1] = True
+        joined = _hulls(covered)
+        if len(joined) == len(boxes):
+            return joined
+        boxes = joined
+
+
+def _hulls(mask: NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
+    """Upright boxes (x0, y0, x1, y1) around the connected parts of a mask (H, W)."""
+    import cv2
+
+    stats = cv2.connectedComponentsWithStats(mask.astype(np.uint8))[2]
+    return [(x, y, x + across, y + down) for x, y, across, down, _ in stats[1:].tolist()]
+
+
 def text_mask(texts: Sequence[Text], height: int, width: int) -> NDArray[np.bool_]:
     """Where these texts stand, with a margin, bool (height, width)."""
     import cv2
@@ -251,7 +305,7 @@ def painted_out(finder: TextFinder, rgb: Rgb) -> tuple[Rgb, NDArray[np.bool_], i
             break
         mask = mask | text_mask(texts, *rgb.shape[:2])
         clean = erased(rgb, mask)
-        texts = finder.find(clean)
+        texts = finder.left(clean, mask)
     return clean, mask, len(texts)
 
 
@@ -290,8 +344,12 @@ class Lettering:
         return found
 
     def legible(self, frames: Rgb, written: NDArray[np.bool_]) -> int:
-        """Texts in the finished frames (F, H, W, 3); those without ``written`` pixels (F, H, W) were read before."""
-        return sum(len(self.finder.find(image)) for image in frames[written.any((1, 2))])
+        """Texts in the finished frames (F, H, W, 3) at their ``written`` pixels (F, H, W); the rest was read before."""
+        return sum(
+            len(self.finder.left(image, mask))
+            for image, mask in zip(frames, written, strict=True)
+            if mask.any()
+        )
 
 
 def _reader(threads: int) -> Any:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from photographs import skin
 from PIL import Image, ImageDraw, ImageFont
 
-from gateway.burnin import ALLOWED, Text, TextFinder
+from gateway.burnin import ALLOWED, NEAREST_PX, Text, TextFinder, painted_out, places
 from gateway.errors import Held, Misconfigured
 
 pytest.importorskip("rapidocr")
@@ -145,3 +147,59 @@ def test_its_absence_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_wrong_pattern_is_a_wrong_configuration() -> None:
     with pytest.raises(Misconfigured, match="regular expressions"):
         TextFinder(allow=["("])
+
+
+def test_a_name_is_painted_out_and_nothing_is_left_of_it(finder: TextFinder) -> None:
+    picture = np.ascontiguousarray(np.rot90(written(skin(120, 640), BURNED_IN, 16)))
+    clean, mask, left = painted_out(finder, picture)
+    assert left == 0
+    assert np.array_equal(clean[~mask], picture[~mask])
+    assert mask.mean() < 0.6
+    assert finder.find(clean) == []
+
+
+def test_the_rest_of_a_line_is_read_beside_what_was_painted_out(finder: TextFinder) -> None:
+    picture = written(skin(300, 900), "      12345678", 20)
+    painted = np.zeros(picture.shape[:2], np.bool_)
+    painted[8:40, 4:60] = True
+    texts = finder.left(picture, painted)
+    assert {text.text for text in texts} == {"12345678"}
+    box = np.concatenate([text.box for text in texts])
+    assert 50 < box[:, 0].min() < box[:, 0].max() < 400  # in pixels of the picture
+
+
+def test_a_text_that_goes_on_outside_is_read_whole(
+    finder: TextFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def find(picture: np.ndarray) -> list[Text]:
+        asked.append(picture.shape)
+        width = picture.shape[1]
+        corners = [(width - 30, 5), (width - 1, 5), (width - 1, 15), (width - 30, 15)]
+        return [] if width == 400 else [Text(np.array(corners, np.float32), "100 m", 0.9)]
+
+    monkeypatch.setattr(finder, "find", find)
+    painted = np.zeros((300, 400), np.bool_)
+    painted[100:120, 100:200] = True
+    assert finder.left(skin(300, 400), painted) == []
+    assert asked == [(20 + 80, 100 + 80, 3), (300, 400, 3)]
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 199)] * 4), max_size=6))
+def test_places_hold_all_that_was_painted_and_what_is_near_and_do_not_overlap(
+    corners: list[tuple[int, int, int, int]],
+) -> None:
+    painted = np.zeros((210, 230), np.bool_)
+    for x, y, across, down in corners:
+        painted[y : y + 1 + down // 8, x : x + 1 + across // 4] = True
+    covered = np.zeros(painted.shape, np.int64)
+    for x0, y0, x1, y1 in places(painted):
+        covered[y0:y1, x0:x1] += 1
+    assert covered.max() <= 1
+    for x, y in {(x, y) for x, y, *_ in corners}:
+        near = covered[
+            max(0, y - NEAREST_PX) : y + NEAREST_PX + 1, max(0, x - NEAREST_PX) : x + NEAREST_PX + 1
+        ]
+        assert near.all()
+    assert bool(covered.any()) is bool(corners)
