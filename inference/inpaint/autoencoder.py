@@ -15,8 +15,9 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from inference.inpaint.adversarial import Adversaries
+from inference.inpaint.adversarial import Critics
 from inference.inpaint.data import Portraits, Sample, samples
+from inference.inpaint.painter import Painter
 from inference.inpaint.perception import Perception
 from inference.progress import Meter
 
@@ -70,8 +71,13 @@ def pyramid_difference(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
     return total + ((a - b).abs() * weight).mean()
 
 
-def _learn(
-    pair: Adversaries, drawn: list[Sample], step: int, config: AutoencoderTraining, perception: Perception
+def _learn(  # noqa: PLR0913, PLR0917 - who learns, from what, when, how
+    painter: Painter,
+    critics: Critics,
+    drawn: list[Sample],
+    step: int,
+    config: AutoencoderTraining,
+    perception: Perception,
 ) -> dict[str, float]:
     """One step of both sides; the losses, by name."""
     target = to_tensor(np.stack([s.image for s in drawn])).contiguous(memory_format=torch.channels_last)
@@ -79,23 +85,20 @@ def _learn(
     # The encoder must also read pictures with the face blanked: those are what the UNet is given.
     blank = torch.from_numpy(np.stack([s.hide for s in drawn]))[:, None]
     target = target * ~(blank & (torch.rand(len(drawn), 1, 1, 1) < 0.15))
-    posterior = pair.model.encode(target).latent_dist
+    posterior = painter.model.encode(target).latent_dist
     latents = posterior.sample()
     divergence = posterior.kl().mean() / latents[0].numel()
-    painted = pair.model.decode(latents).sample
+    painted = painter.model.decode(latents).sample
     difference = pyramid_difference(painted, target, weight)
     perceived = perception(painted, target)
     loss = difference + 1e-4 * divergence + config.perceptual_weight * perceived
     losses = {"difference": difference.item(), "kl": divergence.item(), "perceived": perceived.item()}
     adversarial = step >= config.adversarial_from
-    everywhere = torch.ones_like(weight)
     if adversarial:
-        loss = loss + config.adversarial_weight * pair.fool(
-            painted, target, everywhere, torch.ones(len(drawn), 1, 1, 1)
-        )
-    pair.update(loss, step)
+        loss = loss + config.adversarial_weight * critics.fool(painted, target)
+    painter.update(loss, step)
     if adversarial:
-        losses["critic"] = pair.judge(target, painted, everywhere, step)
+        losses["critic"] = critics.judge(target, painted, step)
     return losses
 
 
@@ -113,21 +116,23 @@ def train_autoencoder(
     torch.manual_seed(config.seed)
     model = model or build_autoencoder()
     size_px = int(model.config["sample_size"])
-    pair = Adversaries(
-        model, list(model.parameters()), (config.learning_rate, config.critic_rate), config.steps
-    )
-    first = done = pair.load(out / "both.pt")
+    painter = Painter(model, list(model.parameters()), config.learning_rate, config.steps)
+    critics = Critics(config.critic_rate, config.steps)
+    first, more = painter.load(out / "both.pt")
+    if more:
+        critics.load(more)
+    done = first
     meter = Meter("autoencoder", first, config.steps)
     began = saved = time.monotonic()
     for step in meter.steps():
         if config.seconds and time.monotonic() - began > config.seconds:
             break
         order = np.random.default_rng([config.seed, step]).integers(len(portraits.labels), size=config.batch)
-        drawn = samples(portraits, order.tolist(), size_px, config.seed * 1_000_003 + step)
-        meter.note(**_learn(pair, list(drawn), step, config, perception))
+        drawn = list(samples(portraits, order.tolist(), size_px, config.seed * 1_000_003 + step))
+        meter.note(**_learn(painter, critics, drawn, step, config, perception))
         done = step + 1
         if time.monotonic() - saved > SAVE_EVERY_S:
-            pair.store(out / "both.pt", done, out / "vae")
+            painter.store(out / "both.pt", done, out / "vae", critics.state())
             saved = time.monotonic()
-    pair.store(out / "both.pt", done, out / "vae")
+    painter.store(out / "both.pt", done, out / "vae", critics.state())
     return out / "vae"

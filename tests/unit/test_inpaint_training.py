@@ -128,9 +128,7 @@ def test_the_three_stages_make_a_pipeline_that_paints(
     train_inpaint(
         portraits, learnt, tmp_path, InpaintTraining(steps=2, batch=2, draws=2), start=BUNDLE / "inpainter"
     )
-    train_decoder(
-        portraits, tmp_path, DecoderTraining(steps=2, batch=2, adversarial_from=1, draws=1, sampling_steps=2)
-    )
+    train_decoder(portraits, tmp_path, DecoderTraining(steps=2, batch=2, draws=1, sampling_steps=2))
     sharpened = AutoencoderKL.from_pretrained(tmp_path / "vae", local_files_only=True)
     after = sharpened.state_dict()
     changed = {
