@@ -233,6 +233,8 @@ def fetch(where: str, sha256: str, folder: Path) -> Bundle:
     """
     if folder.exists():
         raise BundleError(f"{folder} exists; fetch into a new folder.")
+    if "://" in where and not where.startswith("https://"):
+        raise BundleError(f"{where} is neither a file nor an https address; others are not asked.")
     with tempfile.TemporaryDirectory(dir=_made(folder.resolve().parent)) as place:
         archive, unpacked = Path(place) / "archive", Path(place) / "bundle"
         try:

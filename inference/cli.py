@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from inference import assemble
-from inference.bundle import Bundle, BundleError, read_bundle, seal, verify
+from inference.bundle import MANIFEST, Bundle, BundleError, read_bundle, seal, verify
 from inference.data import DataError
 from inference.evaluate import options
 from inference.signoff import objection
@@ -255,23 +255,26 @@ def _triton(given: argparse.Namespace) -> int:
 
 def _list(given: argparse.Namespace) -> int:
     folder: Path = given.folder
+    manifests = sorted(folder.glob(f"*/{MANIFEST}"))
+    if not manifests:
+        raise BundleError(f"{folder} holds no bundles; name the folder that bundles lie in.")
     table = Table("bundle", "for", "licence", "files", "MB", "against its use", title=str(folder))
-    for manifest in sorted(folder.glob("*/bundle.toml")):
-        bundle = read_bundle(manifest.parent)
+    unread = []
+    for manifest in manifests:
+        try:
+            bundle = read_bundle(manifest.parent)
+        except BundleError as error:
+            unread.append(error)
+            continue
         files = [bundle.folder / name for name in bundle.files]
         size = sum(file.stat().st_size for file in files if file.is_file()) / 1e6
         purpose = "demonstration" if bundle.demonstration else "production"
-        row = (
-            bundle.title,
-            purpose,
-            bundle.licence,
-            str(len(bundle.files)),
-            f"{size:.1f}",
-            objection(bundle),
-        )
-        table.add_row(*row)
+        facts = (bundle.title, purpose, bundle.licence, str(len(bundle.files)), f"{size:.1f}")
+        table.add_row(*facts, objection(bundle))
     Console().print(table)
-    return 0
+    for error in unread:
+        print(f"gateway-models: {error}", file=sys.stderr)
+    return 1 if unread else 0
 
 
 def _learning(given: argparse.Namespace) -> int:

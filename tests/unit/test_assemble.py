@@ -118,6 +118,30 @@ def test_a_lora_of_diffusers_is_fused_alike(base, tmp_path):
     assert factor == pytest.approx(8 / 2, rel=0.02)
 
 
+def test_a_lora_of_the_text_encoder_is_fused_too(base, tmp_path):
+    from diffusers import StableDiffusionInpaintPipeline
+    from diffusers.utils import convert_state_dict_to_diffusers
+    from peft.utils import get_peft_model_state_dict
+
+    pipeline = load_pipeline(base)
+    layers = {}
+    for part, names in (("unet", ATTENTION), ("text_encoder", ["q_proj", "v_proj"])):
+        model = getattr(pipeline, part)
+        model.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=names, init_lora_weights=False))
+        layers[f"{part}_lora_layers"] = convert_state_dict_to_diffusers(get_peft_model_state_dict(model))
+    StableDiffusionInpaintPipeline.save_lora_weights(tmp_path / "lora", **layers)
+    import_inpaint(InpaintSource(str(base), lora=tmp_path / "lora"), tmp_path / "inpainter")
+    before, after = (load_pipeline(folder) for folder in (base, tmp_path / "inpainter"))
+    for part in ("unet", "text_encoder"):
+        changed = [
+            name
+            for name, tensor in getattr(after, part).state_dict().items()
+            if not torch.allclose(tensor, getattr(before, part).state_dict()[name], atol=1e-3)
+        ]
+        assert changed
+        assert all("to_" in name or "_proj" in name for name in changed)
+
+
 def test_a_lora_of_another_model_is_refused(base, tmp_path):
     torch.manual_seed(0)
     other = get_peft_model(
@@ -306,6 +330,24 @@ def test_figures_of_trainings_come_along_and_missing_ones_are_told(base, checkpo
     (tmp_path / "recipe" / "tuned").mkdir()
     (tmp_path / "recipe" / "tuned" / "figures.json").write_text("[]")
     assert "inpainter/tuned-figures.json" in assemble.build(recipe, tmp_path / "bundle").files
+
+
+def test_bundles_are_listed_and_one_that_cannot_be_read_does_not_hide_the_others(tmp_path, capsys):
+    for name in ("good", "bad"):
+        (tmp_path / name).mkdir()
+    shutil.copy(RECIPE, tmp_path / "good" / "bundle.toml")
+    (tmp_path / "bad" / "bundle.toml").write_text("name = ")
+    assert main(["list", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert read_bundle(tmp_path / "good").name in said.out
+    assert "bad/bundle.toml is not valid TOML" in said.err
+    assert main(["list", str(tmp_path / "nowhere")]) == 1
+    assert "holds no bundles" in capsys.readouterr().err
+
+
+def test_an_address_that_is_not_https_is_not_asked(tmp_path):
+    with pytest.raises(BundleError, match="neither a file nor an https address"):
+        assemble.fetch("http://127.0.0.1:1/b.tar", "0" * 64, tmp_path / "bundle")
 
 
 def test_an_archive_that_wants_out_of_its_folder_is_refused(tmp_path):
