@@ -24,6 +24,7 @@ from inference.wire import BUNDLE
 PROVEN_S = 10.0
 """An answer proves for this long that the model is alive."""
 HEALTH_S = 2.0
+UNLOAD_S = 15.0
 RELOAD_S = 120.0
 TRIES = 3
 """Of one question to one server whose model had to be brought back meanwhile."""
@@ -223,7 +224,7 @@ class Endpoint:
     def _reload(self, probe: Question) -> None:
         try:
             with self._translated(probe):
-                self._client.unload_model(probe.model, client_timeout=HEALTH_S)
+                self._client.unload_model(probe.model, client_timeout=UNLOAD_S)
             self._load(probe)
         except (_Sick, _Declined) as error:
             raise _Away(f"{probe.model} is dead and could not be loaded again: {error}") from error

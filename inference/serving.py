@@ -79,6 +79,8 @@ def load(arguments: Mapping[str, str]) -> Served:
     compiled = parameters.get("compile") == "true"
     inpainter = load_inpainter(bundle, threads=threads, device=device, compiled=compiled, **sampling)
     inpainter.read(bundle.wordings())
+    if not compiled:  # else it has done so
+        inpainter.warm_up()
     return _inpainter(inpainter, digest, device)
 
 
@@ -96,8 +98,6 @@ def _inpainter(inpainter: Inpainter, digest: str, device: str) -> Served:
         seeds = [int(seed) for seed in arrays["seeds"][:, 0]]
         return inpainter.inpaint(arrays["images"], hide, unpack(arrays["prompts"]), seeds)
 
-    side = inpainter.size_px
-    inpainter.inpaint(np.zeros((1, side, side, 3), np.uint8), np.ones((1, side, side), np.bool_), [""], [0])
     return Served(digest, ("images", "hide", "prompts", "seeds"), "painted", paint)
 
 

@@ -92,8 +92,8 @@ class DiffusionInpainter:
         self._states = lru_cache(maxsize=256)(self._encode_text)
         # CUDA graphs belong to the thread that recorded them, so all is computed in one.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="inpaint")
-        if run.compile:
-            self._compile()
+        if run.compile:  # so that no photograph waits for a compiler
+            self.warm_up()
 
     @property
     def size_px(self) -> int:
@@ -116,8 +116,14 @@ class DiffusionInpainter:
             done.append(self._worker.submit(self._batch, *part, self._steps).result())
         return np.concatenate(done)
 
-    def _compile(self) -> None:
-        """Paint once in every batch size, so that no photograph waits for a compiler."""
+    def warm_up(self) -> None:
+        """Paint once in every batch size, in two steps.
+
+        Raises
+        ------
+        FloatingPointError
+            What was painted is not a number somewhere.
+        """
         side, steps = self._size_px, min(self._steps, 2)
         for count in self._run.batches:
             grey, hide = (

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from served import NANO, Triton, together
 from system.peers import free_port, wait_until
@@ -19,6 +20,8 @@ from inference.bundle import BundleError, read_bundle
 from inference.contract import Unavailable
 
 pytestmark = [pytest.mark.models, pytest.mark.system, pytest.mark.filterwarnings("ignore")]
+
+RECOVERED_S = 30.0
 
 
 class Client:
@@ -66,6 +69,30 @@ def test_a_killed_model_that_still_calls_itself_ready_is_brought_back(triton: Tr
     assert client.told[0][1]["model"] == "pointrend"
     (fresh,) = triton.stubs("pointrend")
     assert fresh != stub
+
+
+def test_an_inpainter_killed_while_it_paints_is_brought_back_and_paints_the_same(
+    triton: Triton, client: Client
+) -> None:
+    side = client.inpainter.size_px
+    grey, hide = np.full((1, side, side, 3), 128, np.uint8), np.ones((1, side, side), np.bool_)
+    before = client.inpainter.inpaint(grey, hide, ["a face"], [3])
+    answers: list[Any] = []
+    caller = threading.Thread(
+        target=lambda: answers.append(client.inpainter.inpaint(grey, hide, ["a face"], [3]))
+    )
+    (stub,) = triton.stubs("inpaint")
+    busy_s = sum(psutil.Process(stub).cpu_times()[:2])
+    caller.start()
+    wait_until(lambda: sum(psutil.Process(stub).cpu_times()[:2]) > busy_s, "it paints")
+    os.kill(stub, signal.SIGKILL)
+    caller.join()
+    assert np.array_equal(answers[0], before)
+    assert client.events() == ["models.revived"]
+    (fresh,) = triton.stubs("inpaint")
+    assert fresh != stub
+    # What keeps the gateway waiting is the work of the new process; the clock would tell how busy the machine is.
+    assert sum(psutil.Process(fresh).cpu_times()[:2]) < RECOVERED_S
 
 
 def test_a_model_that_dies_under_several_callers_is_loaded_again_once(triton: Triton, client: Client) -> None:
