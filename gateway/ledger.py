@@ -18,7 +18,7 @@ from sqlalchemy import exc
 
 from gateway import schema
 from gateway.errors import GatewayError
-from gateway.instance import Cleared, Instance, State
+from gateway.instance import Cleared, Instance, OriginalUid, State
 from gateway.schema import (
     ARRIVALS,
     HISTORY,
@@ -154,7 +154,12 @@ class Ledger:
         return read_entry(row._mapping)
 
     def entries(
-        self, *, state: State | None = None, arrival: ArrivalId | None = None, reason: str | None = None
+        self,
+        *,
+        state: State | None = None,
+        arrival: ArrivalId | None = None,
+        reason: str | None = None,
+        study: OriginalUid | None = None,
     ) -> list[Entry]:
         """Rows that match all that is given, oldest first."""
         query = sa.select(INSTANCES).order_by(INSTANCES.c.received_at, INSTANCES.c.id)
@@ -162,6 +167,7 @@ class Ledger:
             (INSTANCES.c.state, state),
             (INSTANCES.c.arrival, arrival),
             (INSTANCES.c.reason, reason),
+            (INSTANCES.c.study, study),
         ):
             if wanted is not None:
                 query = query.where(column == wanted)

@@ -55,6 +55,7 @@ INSTANCES = sa.Table(
     sa.UniqueConstraint("sop_instance", "sha256", name="one_row_per_sending"),
 )
 sa.Index("instances_waiting", INSTANCES.c.state, INSTANCES.c.arrival, INSTANCES.c.study)
+sa.Index("instances_study", INSTANCES.c.study)
 _has_arrival = INSTANCES.c.arrival.is_not(None)
 sa.Index("instances_arrival", INSTANCES.c.arrival, sqlite_where=_has_arrival, postgresql_where=_has_arrival)
 _is_live = INSTANCES.c.state.in_([str(state) for state in LIVE])

@@ -24,7 +24,7 @@ from gateway.spool import Spool
 
 T = TypeVar("T")
 Treat = Callable[[Path, Sequence[Path]], Cleared]
-"""``treat(original, others)`` clears an object or raises; ``others``: the arrival's other originals."""
+"""``treat(original, others)`` clears an object or raises; ``others``: the study's other originals."""
 
 UNFINISHED_LIMIT = 3
 """Attempts on one instance that may end the process before a person must look."""
@@ -145,10 +145,8 @@ class Stages:
         return None
 
     def _others(self, entry: Entry) -> list[Path]:
-        """The other originals of the arrival, whatever became of them."""
-        if entry.arrival is None:
-            return []
-        found = self.ledger.entries(arrival=entry.arrival)
+        """The other originals of the study, whatever became of them, and in whichever arrival they came."""
+        found = self.ledger.entries(study=entry.instance.study)
         paths = [self.spool.original(other.instance.sha256) for other in found if other.id != entry.id]
         return [path for path in paths if path.exists()]
 

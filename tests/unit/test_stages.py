@@ -146,6 +146,27 @@ def test_a_treatment_sees_the_other_originals_of_its_arrival(make: Callable[[Tre
     assert all(original not in others for original, others in seen)
 
 
+def test_one_that_is_treated_again_alone_is_still_compared_with_its_study(
+    make: Callable[[Treat], Stages],
+) -> None:
+    seen: list[list[Path]] = []
+
+    def treat(_original: Path, others: Sequence[Path]) -> Cleared:
+        seen.append(list(others))
+        raise Held("similarity", "a sentence")
+
+    stages = make(treat)
+    waiting, first = arrive(stages, 2)
+    for instance in waiting:
+        stages.treat_one(instance)
+    stages.ledger.started(first)
+    stages.ledger.renew(waiting[0], State.HELD, "operator:ada")
+    (again,) = stages.ledger.gather(0)
+    assert stages.waiting(again) == [waiting[0]]
+    stages.treat_one(waiting[0])
+    assert seen[-1] == [stages.spool.original(f"{1:064x}")]
+
+
 def answering(*answers: tuple[Answer, int | None]) -> Callable[..., None]:
     def send(shipments: Sequence[Shipment], _archive: Archive, settle: Callable[[Report], None]) -> None:
         for shipment, (answer, status) in zip(shipments, answers, strict=True):
