@@ -18,8 +18,8 @@ from inference.blend import matched
 from inference.contract import Face, Image, Inpainter, Mask, Models
 from inference.crops import Crop, crops_for, within
 from inference.doubt import doubts
-from inference.regions import Regions, agreement, face_oval, grow, landmark_features, segment, to_native
-from inference.search import CONFIRMED
+from inference.regions import Regions, face_oval, grow, landmark_features, segment, to_native
+from inference.search import aligned
 from inference.search import search as search  # noqa: PLC0414 - the gateway takes it from here
 
 LesionRule = Literal["hide", "keep", "hold"]
@@ -163,7 +163,7 @@ def plan(
     keep_full = keep_full & hide_full
     hide_full &= ~keep_full
     crops = tuple(crops_for(hide_full, found, models.inpainter.size_px))
-    sure = all(agreed >= CONFIRMED for agreed in agreement(image, found, models.segmenter))
+    sure = aligned(image, found, models)
     asked = covered if options.lesion_over_features == "hold" else ()
     doubtful = doubts(image, found, models.faces, hide_full | keep_full)
     return Plan(hide_full, keep_full, to_native(seen, height, width), crops, found, sure, asked, doubtful)

@@ -76,8 +76,8 @@ def segment(image: Image, faces: Sequence[Face], segmenter: Segmenter, *, mirror
     return Regions(merged[..., ::-1] if mirrored else merged, segmenter.classes, scale)
 
 
-def agreement(image: Image, faces: Sequence[Face], segmenter: Segmenter) -> list[float]:
-    """How well the segmentation sees eyes, nose and mouth where each face has its landmarks, in [0, 1].
+def agreement(image: Image, faces: Sequence[Face], segmenter: Segmenter) -> Floats:
+    """How well the segmentation sees both eyes, nose and mouth where F faces have their landmarks: (F, 4) in [0, 1].
 
     Each face is looked at turned upright by its own landmarks, so a face taken upside down agrees badly.
 
@@ -87,7 +87,7 @@ def agreement(image: Image, faces: Sequence[Face], segmenter: Segmenter) -> list
         The segmenter cannot answer now.
     """
     if not faces:
-        return []
+        return np.zeros((0, 4), np.float32)
     size = segmenter.size_px
     crops = [face_crop(face.landmarks, size, side_spans=FACE_SEGMENT_SPANS) for face in faces]
     answers = _answered(segmenter, np.stack([crop.take(image) for crop in crops]))
@@ -104,8 +104,8 @@ def agreement(image: Image, faces: Sequence[Face], segmenter: Segmenter) -> list
                 max(0, round(x) - reach) : max(0, round(x) + reach + 1),
             ]
             seen.append(float(at.max()) if at.size else 0.0)
-        agreed.append(float(np.mean(seen)))
-    return agreed
+        agreed.append(seen)
+    return np.array(agreed, np.float32)
 
 
 def _answered(segmenter: Segmenter, views: Image) -> Floats:

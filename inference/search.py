@@ -3,7 +3,7 @@
 A detector proposes, the segmentation confirms: a face is believed where eyes, nose and mouth are seen at its landmarks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -11,7 +11,10 @@ from inference.contract import Face, FaceAnalyser, Image, Models
 from inference.regions import agreement
 
 CONFIRMED = 0.5
-"""Least agreement of landmarks and segmentation that confirms a face."""
+"""Least mean agreement of landmarks and segmentation that confirms a face."""
+EACH_CONFIRMED = 0.2
+"""Least agreement about each of both eyes, nose and mouth before a face is compared with another: where one of them lies
+elsewhere, the face is aligned so that it is unlike anybody."""
 SAME_FACE = 0.3
 """Intersection over union from which on two boxes are looks at one face."""
 TURNED_SCORE = 0.9
@@ -42,12 +45,15 @@ def search(image: Image, models: Models) -> list[Face]:
     upright = models.faces.find(image)
     turned = models.faces.find(image, thorough=True)
     found = [*upright, *turned]
-    sure = agreement(image, found, models.segmenter)
+    sure = agreement(image, found, models.segmenter).mean(1)
     known = [face for face, confirmed in zip(found, sure, strict=True) if confirmed >= CONFIRMED]
     far = [
         face for face in _far(image, models.faces) if all(_overlap(face, one) <= SAME_FACE for one in known)
     ]
-    looks = [*zip(found, sure, strict=True), *zip(far, agreement(image, far, models.segmenter), strict=True)]
+    looks = [
+        *zip(found, sure, strict=True),
+        *zip(far, agreement(image, far, models.segmenter).mean(1), strict=True),
+    ]
     distinct: list[Face] = []
     for face, confirmed in sorted(looks, key=lambda pair: -pair[1] * pair[0].score):
         clear = face.score >= TURNED_SCORE and not any(face is one for one in far)
@@ -61,6 +67,18 @@ def search(image: Image, models: Models) -> list[Face]:
         if believed and not any(seen_before):
             distinct.append(face)
     return distinct
+
+
+def aligned(image: Image, faces: Sequence[Face], models: Models) -> bool:
+    """Whether the segmentation confirms the landmarks of every one of these faces, each eye, nose and mouth of it.
+
+    Raises
+    ------
+    inference.contract.Unavailable
+        A model cannot answer now.
+    """
+    agreed = agreement(image, faces, models.segmenter)
+    return bool((agreed.mean(1) >= CONFIRMED).all() and (agreed >= EACH_CONFIRMED).all())
 
 
 def _far(image: Image, analyser: FaceAnalyser) -> list[Face]:

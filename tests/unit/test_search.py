@@ -1,5 +1,6 @@
 """Everybody in a photograph is found once, and what only a part of a large one shows has to be confirmed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.contract import CLASSES, Face, Models
-from inference.search import LEAST_TILED_PX, _parts, search
+from inference.search import LEAST_TILED_PX, _parts, aligned, search
 
 NANO = Path(__file__).parents[2] / "bundles" / "nano"
 SIX = [
@@ -45,12 +46,12 @@ class Segmenter:
     classes = CLASSES
     size_px = 64
 
-    def __init__(self, sees):
-        self.sees = sees
+    def __init__(self, sees, parts=("eye", "nose", "mouth")):
+        self.sees, self.parts = sees, parts
 
     def segment(self, images):
         answer = np.zeros((len(images), len(CLASSES), 64, 64), np.float32)
-        answer[:, [CLASSES.index(name) for name in ("eye", "nose", "mouth")]] = self.sees
+        answer[:, [CLASSES.index(name) for name in self.parts]] = self.sees
         return answer
 
 
@@ -91,6 +92,15 @@ def test_what_a_part_shows_is_nobody_unless_the_segmentation_sees_a_face_there(s
     assert search(photograph(1200, 1600, 700, 500), models(sees=0.2, score=score)) == []
 
 
+@pytest.mark.parametrize("unseen", ["eye", "nose", "mouth"])
+def test_a_face_of_which_one_landmark_lies_elsewhere_is_not_compared(unseen):
+    picture, face = photograph(100, 100, 50, 50), Detector().face(50.0, 50.0)
+    everything = models()
+    assert aligned(picture, [face], everything)
+    parts = [name for name in ("eye", "nose", "mouth") if name != unseen]
+    assert not aligned(picture, [face, face], replace(everything, segmenter=Segmenter(1.0, parts)))
+
+
 @pytest.mark.models
 def test_every_one_of_the_six_people_in_the_sample_picture_is_hidden():
     insightface = pytest.importorskip("insightface.data")
@@ -105,4 +115,7 @@ def test_every_one_of_the_six_people_in_the_sample_picture_is_hidden():
         face = Face(np.zeros(4, np.float32), np.array(points, np.float32), 1.0)
         for name, mask in landmark_features(face, 1.0, *picture.shape[:2]).items():
             assert (todo.hide | todo.keep)[mask].mean() == 1, (points, name)
-            assert todo.hide[mask].mean() >= 0.9, (points, name)  # the rest is skin taken for a lesion beside it
+            assert todo.hide[mask].mean() >= 0.9, (
+                points,
+                name,
+            )  # the rest is skin taken for a lesion beside it

@@ -1,0 +1,119 @@
+"""The commands that judge close-ups and negative controls: few pictures, and that what must not leave is noticed."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "benchmarks"))
+
+import close_ups  # noqa: E402
+import controls  # noqa: E402
+
+from gateway.redact import Redacted, Redactor  # noqa: E402
+from inference.anonymize import MaskOptions  # noqa: E402
+from inference.blend import erased  # noqa: E402
+from inference.inpaint.data import read_image  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def redacted(hide, **what):
+    """What a treatment would say of a picture in which this was painted over."""
+    nothing = np.zeros_like(hide)
+    found = {"faces": 0, "features": False, "uncovered_pixels": 0, "doubtful": 0, "similarity": None} | what
+    return Redacted(
+        frames=np.zeros((*hide.shape, 3), np.uint8), hide=hide, keep=nothing, written=nothing,
+        similarity_limit=0.5, attempts=1, **found,
+    )  # fmt: skip
+
+
+class Careless:
+    """In the place of the redactor: sees nothing, or paints over half of a picture."""
+
+    class models:  # noqa: N801 - stands for an attribute
+        prompts = {"": ""}  # noqa: RUF012 - never changed
+
+    def __init__(self, *, half):
+        self.half = half
+
+    def redact(self, frames, _prompt, _seed):
+        hide = np.zeros(frames.shape[:3], bool)
+        hide[:, :, : frames.shape[2] // 2] = self.half
+        return redacted(hide, **({"faces": 1, "similarity": 0.1} if self.half else {}))
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_feature_that_would_leave_unpainted_is_a_violation(half):
+    label = np.zeros((64, 64), np.uint8)
+    label[20:40, 20:44] = close_ups.PARTS["eye"]
+    found = close_ups.judged(Careless(half=half), np.zeros((64, 64, 3), np.uint8), label, 0, 0.95)
+    assert found["end"] == close_ups.SHOWN
+    assert found["least_hidden"] == pytest.approx(0.5 if half else 0)
+
+
+def test_a_picture_without_features_may_leave_untouched():
+    label = np.zeros((64, 64), np.uint8)
+    found = close_ups.judged(Careless(half=False), np.zeros((64, 64, 3), np.uint8), label, 0, 0.95)
+    assert found["end"] == "released, no feature in it"
+
+
+@pytest.fixture(scope="module")
+def nano():
+    from inference.local import load_models
+
+    return load_models(ROOT / "bundles" / "nano", threads=1)
+
+
+@pytest.fixture(scope="module")
+def london(shared):
+    return close_ups.people(shared, "london")
+
+
+@pytest.mark.models
+def test_close_ups_of_strangers_leave_with_every_feature_painted_over_or_wait(nano, london):
+    redactor = Redactor(nano, MaskOptions(), attempts=1)
+    for index, (picture, labels) in enumerate(london[::21]):
+        draw = np.random.default_rng([7, index])
+        near = close_ups.close_up(read_image(picture), read_image(labels)[..., 0], draw, (1.5, 6))
+        assert close_ups.judged(redactor, *near, index, 0.95)["end"] != close_ups.SHOWN
+
+
+@pytest.fixture(scope="module")
+def verified(nano, shared):
+    """The bundle with the shared pack as its face pack, at the limit of the field notes."""
+    from inference.faces.analyser import InsightFaceAnalyser
+
+    return replace(nano, faces=InsightFaceAnalyser(shared / controls.PACK), similarity_limit=0.42)
+
+
+@pytest.mark.models
+def test_blur_and_bar_in_the_place_of_the_painter_are_recognised(verified, london):
+    pictures = [(file.stem, read_image(file)) for file, _ in london[:80:40]]
+    rows = controls.stopped(verified, pictures)
+    for row in rows:
+        if row["control"] in ("blur", "bar"):
+            assert row["similarity"] >= 0.42, row
+            assert row["end"] != "released", row
+
+
+@pytest.mark.models
+def test_the_verifier_does_not_stop_everything(verified, london, monkeypatch):
+    """Where the face is wiped away, the same gates let the picture pass."""
+    monkeypatch.setattr(controls, "CONTROLS", {"wiped": lambda image, faces: wiped})
+    name, image = london[0][0].stem, read_image(london[0][0])
+    from inference.anonymize import plan
+
+    wiped = erased(image, plan(image, verified, MaskOptions()).hide)
+    (row,) = controls.stopped(verified, [(name, image)])
+    assert row["similarity"] < 0.42
+    assert row["end"] == "released"
+
+
+@pytest.mark.models
+def test_a_face_that_no_detector_finds_never_leaves_by_that(nano, london):
+    pictures = [(file.stem, read_image(file)) for file, _ in london[:80:40]]
+    assert set(controls.unseen(nano, pictures)) == {"unverified"}
