@@ -17,6 +17,7 @@ _JPEG_LS_SCAN_END = re.compile(rb"\xff[\x80-\xcf\xd8-\xfe]")
 _SOI, _EOI, _SOS, _COM, _DNL = 0xD8, 0xD9, 0xDA, 0xFE, 0xDC
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 _JPEG_LS_SOF = 0xF7
+_APPLICATION = frozenset(range(0xE0, 0xF0)) | {_COM}
 _J2K_SOC, _J2K_SOT, _J2K_SOD, _J2K_EOC, _J2K_SIZ, _J2K_COM = 0x4F, 0x90, 0x93, 0xD9, 0x51, 0x64
 _JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 _JP2_KEPT = frozenset({b"jP  ", b"ftyp", b"jp2h", b"jp2c"})
@@ -95,10 +96,23 @@ def shape(data: bytes) -> Shape:
 def foreign(data: bytes) -> bool:
     """Whether the coded image holds anything :func:`clean` would take out, or cannot be taken apart."""
     try:
+        if data[:2] == b"\xff\xd8":
+            return _beside_jpeg(data)
         cleaned = clean(data)
     except BrokenImageError:
         return True
     return not data.startswith(cleaned) or bool(data[len(cleaned) :].strip(b"\0"))
+
+
+def _beside_jpeg(data: bytes) -> bool:
+    at = 0
+    for segment in _jpeg_segments(data):
+        if segment.start != at or (
+            segment.marker in _APPLICATION and _kept(segment, data) != data[at : segment.end]
+        ):
+            return True
+        at = segment.end
+    return bool(data[at:].strip(b"\0"))
 
 
 def _jpeg_segments(data: bytes) -> Iterator[_Segment]:
@@ -130,19 +144,24 @@ def _jpeg_segments(data: bytes) -> Iterator[_Segment]:
 
 
 def _jpeg_parts(data: bytes) -> Iterator[bytes]:
-    for segment in _jpeg_segments(data):
-        part = data[segment.start : segment.end]
-        if segment.marker == 0xE0 and part[4:9] == b"JFIF\0" and len(part) >= 18:
-            # Version, density and no thumbnail: length 16, 0 × 0 pixels (JFIF 1.02).
-            yield b"\xff\xe0\x00\x10" + part[4:16] + b"\x00\x00"
-        elif segment.marker == 0xEE and part[4:9] == b"Adobe" and len(part) >= 16:
-            yield b"\xff\xee\x00\x0e" + part[4:16]
-        elif segment.marker == 0xE8 and part[4:8] == b"mrfx":
-            raise BrokenImageError(
-                "a JPEG-LS colour transform is declared"
-            )  # decoders differ; better not touched
-        elif not 0xE0 <= segment.marker <= 0xEF and segment.marker != _COM:
-            yield part
+    return (_kept(segment, data) for segment in _jpeg_segments(data))
+
+
+def _kept(segment: _Segment, data: bytes) -> bytes:
+    """What stays of a segment of JPEG or JPEG-LS."""
+    part = data[segment.start : segment.end]
+    if segment.marker not in _APPLICATION:
+        return part
+    if segment.marker == 0xE0 and part[4:9] == b"JFIF\0" and len(part) >= 18:
+        # Version, density and no thumbnail: length 16, 0 × 0 pixels (JFIF 1.02).
+        return b"\xff\xe0\x00\x10" + part[4:16] + b"\x00\x00"
+    if segment.marker == 0xEE and part[4:9] == b"Adobe" and len(part) >= 16:
+        return b"\xff\xee\x00\x0e" + part[4:16]
+    if segment.marker == 0xE8 and part[4:8] == b"mrfx":
+        raise BrokenImageError(
+            "a JPEG-LS colour transform is declared"
+        )  # decoders differ; better not touched
+    return b""
 
 
 def _j2k_segments(data: bytes) -> Iterator[_Segment]:

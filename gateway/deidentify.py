@@ -209,7 +209,7 @@ class MetadataOnly:
         )
         mark.repeat(clean, source)
         file = part10.write(clean)
-        finished = part10.read(file)
+        finished = part10.look(file)
         evidence = Evidence(
             residue=len(residue(source, file, self.profile, finished)),
             marker_faults=len(mark.markers(finished, self.profile, edited=False, seen=False)),

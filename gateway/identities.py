@@ -5,7 +5,7 @@ in; where those are empty too, the study does, so that unidentified patients are
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -17,6 +17,7 @@ from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
+from gateway import reader
 from gateway.descriptors import Identities
 from gateway.part10 import quiet
 from gateway.profiles import Action, Profile
@@ -109,7 +110,9 @@ def _issuer_in(ds: Dataset, tag: int) -> str:
 def text_of(ds: Dataset, tag: int) -> str:
     """The first value of an element as text without padding; empty where it is absent or cannot be read."""
     try:
-        raw: DataElement | RawDataElement | None = ds.get_item(tag) if tag in ds else None
+        raw: DataElement | RawDataElement | None = ds.get_item(BaseTag(tag))
+        if raw is None:
+            return ""
         if isinstance(raw, RawDataElement) and (text := ascii_text(raw)) is not None:
             return text.split("\\", 1)[0].strip(" \0")
         with quiet():
@@ -122,10 +125,22 @@ def text_of(ds: Dataset, tag: int) -> str:
     return "" if value is None or isinstance(value, bytes) else str(value).strip(" \0")
 
 
+def items_of(ds: Dataset, tag: int) -> Sequence[Dataset]:
+    """The items of a sequence; none where it is absent or cannot be read."""
+    try:
+        raw: DataElement | RawDataElement | None = ds.get_item(BaseTag(tag))
+        if isinstance(raw, RawDataElement) and (found := reader.items(raw, ds)) is not None:
+            return found
+        return [] if raw is None else ds[tag].value or []
+    except Exception:  # noqa: BLE001  an unreadable element reads as an absent one
+        return []
+
+
 def ascii_text(raw: RawDataElement) -> str | None:
     """The text of an element that was not decoded yet, where it is plain ASCII; ``None`` where it is not."""
-    vr = raw.VR or (dictionary_VR(raw.tag) if dictionary_has_tag(raw.tag) else "UN")
-    value = raw.value
+    _, vr, _, value, *_ = raw
+    if vr is None:
+        vr = dictionary_VR(raw.tag) if dictionary_has_tag(raw.tag) else "UN"
     if vr not in _TEXT or value is None or not value.isascii() or b"\x1b" in value:
         return None
     return value.decode("ascii")
@@ -136,13 +151,18 @@ def ascii_element(
 ) -> RawDataElement:
     """An element of ASCII text as a reader would have found it, so that it need not be encoded again."""
     value = text.encode("ascii")
-    value += (b"\0" if vr == "UI" else b" ") * (len(value) % 2)
-    return RawDataElement(BaseTag(tag), vr, len(value), value, 0, implicit, little)
+    if len(value) % 2:
+        value += b"\0" if vr == "UI" else b" "
+    tag = tag if isinstance(tag, BaseTag) else BaseTag(tag)
+    return RawDataElement(tag, vr, len(value), value, 0, implicit, little)
 
 
 def terms(original: Dataset) -> list[str]:
     """The values of Specific Character Set (PS3.3 C.12.1.1.2); one empty one where it is absent."""
     try:
+        raw: DataElement | RawDataElement | None = original.get_item(BaseTag(0x00080005))
+        if isinstance(raw, RawDataElement) and (text := ascii_text(raw)) is not None:
+            return [term.rstrip(" \0") for term in text.split("\\")]
         value = original.get("SpecificCharacterSet")
     except Exception:  # noqa: BLE001  unreadable: no term of the standard
         return ["unknown"]
@@ -185,21 +205,16 @@ def known_identities(original: Dataset, profile: Profile, sop_class: str) -> Ide
 
 def _found(ds: Dataset, profile: Profile, sop_class: str, depth: int) -> Iterator[tuple[str, str]]:
     for tag, raw in list(ds.items()):
-        kind = _kind(int(tag))
-        if kind is None and not (tag.is_private and getattr(raw, "VR", "") == "PN"):
-            continue
-        if kind not in {"SQ", None} and profile.resolved(int(tag), sop_class)[1] is Action.KEEP:
+        number = int(tag)
+        kind = _kind(number)
+        if kind is None and not (number >> 16 & 1 and getattr(raw, "VR", "") == "PN"):
             continue
         if kind == "SQ":
-            try:
-                items = ds[tag].value or []
-            except Exception:  # noqa: BLE001, S112  unreadable here is unreadable to scrubbing: it does not pass
-                continue
-            for item in items if depth < 8 else ():
+            for item in items_of(ds, number) if depth < 8 else ():
                 yield from _found(item, profile, sop_class, depth + 1)
-            continue
-        for text in _texts(ds, tag, raw):
-            yield kind or "PN", text
+        elif kind is None or profile.resolved(number, sop_class)[1] is not Action.KEEP:
+            for text in _texts(ds, tag, raw):
+                yield kind or "PN", text
 
 
 def _texts(ds: Dataset, tag: BaseTag, raw: DataElement | RawDataElement) -> list[str]:

@@ -15,7 +15,7 @@ from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
 from gateway import profiles
-from gateway.identities import ascii_element, text_of
+from gateway.identities import ascii_element, items_of, text_of
 from gateway.part10 import quiet
 from gateway.profiles import Option, Profile
 
@@ -42,6 +42,7 @@ DERIVATION = (
     "Regions that show the person were replaced by generated content; all other pixels are unchanged."
 )
 
+_DERIVATION_CODES = 0x00089215
 _SAID_OF_PIXELS = (0x00280301, 0x00280302)
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _ABSENT = {
@@ -85,7 +86,7 @@ def mark(  # noqa: PLR0913  every argument is one statement in the object
     with quiet():
         removed = "YES" if features_clean or _PIXELS.isdisjoint(ds.keys()) else "NO"
         ds[0x00120062] = ascii_element(0x00120062, "CS", removed)
-        ds.DeidentificationMethod = methods
+        ds[0x00120063] = _methods(methods)
         ds[0x00120064] = _codes(tuple(stated))
         ds[0x00280303] = ascii_element(0x00280303, "CS", _dates(profile))
         if pixels_clean:
@@ -93,12 +94,10 @@ def mark(  # noqa: PLR0913  every argument is one statement in the object
         if features_clean:
             ds[0x00280302] = ascii_element(0x00280302, "CS", "NO")
         if edited:
-            ds.ImageType = ["DERIVED", *(_values(ds, "ImageType")[1:] or ["PRIMARY"])]
+            ds.ImageType = ["DERIVED", *(_values(ds)[1:] or ["PRIMARY"])]
             ds.DerivationDescription = DERIVATION
             kept = [
-                item
-                for item in ds.get("DerivationCodeSequence") or []
-                if _value(item) != PIXEL_BY_PIXEL_MASK[0]
+                item for item in items_of(ds, _DERIVATION_CODES) if _value(item) != PIXEL_BY_PIXEL_MASK[0]
             ]
             ds.DerivationCodeSequence = [*kept, _code(*PIXEL_BY_PIXEL_MASK)]
 
@@ -141,10 +140,10 @@ def markers(ds: Dataset, profile: Profile, *, edited: bool | None = None, seen: 
     seen
         Whether pixels were looked at; of others nothing may be claimed.
     """
-    codes = {_value(item) for item in ds.get("DeidentificationMethodCodeSequence") or []}
-    derived = _values(ds, "ImageType")[:1] == ["DERIVED"]
+    codes = {_value(item) for item in items_of(ds, 0x00120064)}
+    derived = text_of(ds, 0x00080008) == "DERIVED"
     described = bool(text_of(ds, 0x00082111)) and PIXEL_BY_PIXEL_MASK[0] in {
-        _value(item) for item in ds.get("DerivationCodeSequence") or []
+        _value(item) for item in items_of(ds, _DERIVATION_CODES)
     }
     clean = {"pixels_clean": "113101" in codes, "features_clean": "113102" in codes}
     meta = getattr(ds, "file_meta", None)
@@ -200,6 +199,13 @@ def _value(item: Dataset) -> str:
     return text_of(item, 0x00080100) if text_of(item, 0x00080102) == "DCM" else ""
 
 
-def _values(ds: Dataset, keyword: str) -> list[str]:
-    value = ds.get(keyword)
+def _methods(methods: Sequence[str]) -> DataElement | RawDataElement:
+    text = "\\".join(methods)
+    if text.isascii() and all("\\" not in method for method in methods):
+        return ascii_element(0x00120063, "LO", text)
+    return DataElement(0x00120063, "LO", methods)
+
+
+def _values(ds: Dataset) -> list[str]:
+    value = ds.get("ImageType")
     return [str(v) for v in value] if isinstance(value, MultiValue | list) else [str(value)] if value else []

@@ -10,9 +10,9 @@ characters, numbers below 5 digits, times of day, ages and plain numbers, and wo
 """
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import date
+from functools import lru_cache
 from typing import NamedTuple
 
 from pydicom import Dataset
@@ -21,6 +21,7 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
 
+from gateway import reader
 from gateway.descriptors import STANDARD_WORDS, folded, name_parts
 from gateway.identities import described, terms, text_of, well_known
 from gateway.mark import CODES
@@ -38,6 +39,10 @@ _TEXT = frozenset({"LO", "SH", "ST", "LT", "UT", "UC", "UR", "AE", "CS"})
 _NUMBERS = frozenset({"US", "SS", "UL", "SL", "FL", "FD", "UV", "SV", "AT", "US or SS"})
 _BYTES = frozenset({"OB", "OW", "OV", "OL", "OF", "OD", "UN", "OB or OW", "US or OW", "US or SS or OW"})
 _BINARY = frozenset({"OB", "OW", "UN"})
+_SPEAKING = _TEXT | _BINARY | {"PN", "UI"}
+_CERTAIN = frozenset({"PN", "UI"})
+"""What identifies whatever its attribute is called."""
+_BREAK = re.compile(r"[\r\n]")
 _PRINTABLE = re.compile(rb"[\x20-\x7e]{6,256}")
 _PIXELS, _CHARACTER_SET, _INSTANCE = 0x7FE0, 0x00080005, 0x00080018
 _OURS = frozenset(
@@ -48,8 +53,7 @@ _TRANSLITERATED = str.maketrans(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Needle:
+class Needle(NamedTuple):
     """One value to look for.
 
     Attributes
@@ -97,23 +101,29 @@ class Seen(NamedTuple):
     tag: int
     vr: str
     values: list[str]
-    data: bytes
+    data: bytes | memoryview
 
 
-def walk(ds: Dataset, path: tuple[int, ...] = ()) -> Iterator[Seen]:
+def walk(ds: Dataset, path: tuple[int, ...] = ()) -> list[Seen]:
     """Every readable element at every depth; what can be told from the bytes is not decoded."""
+    found: list[Seen] = []
     for tag, raw in list(ds.items()):
-        here = (*path, int(tag))
+        number = int(tag)
+        here = (*path, number)
         if isinstance(raw, RawDataElement):
-            vr = raw.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) and not tag.is_private else "UN")
+            vr, value = raw.VR or _vr_of(number), raw.value
             if vr in _NUMBERS:
                 continue
-            value = raw.value
-            if vr in _BYTES and isinstance(value, bytes):
-                yield Seen(here, int(tag), vr, [], value)
+            if vr == "SQ":
+                items = reader.items(raw, ds)
+                if items is not None:
+                    found += _in_items(items, here)
+                    continue
+            elif vr in _BYTES and isinstance(value, bytes | memoryview):
+                found.append(Seen(here, number, vr, [], value))
                 continue
-            if vr != "SQ" and isinstance(value, bytes) and value.isascii() and b"\x1b" not in value:
-                yield Seen(here, int(tag), vr, _split(value.decode("ascii")), b"")
+            elif isinstance(value, bytes) and value.isascii() and b"\x1b" not in value:
+                found.append(Seen(here, number, vr, _split(value.decode("ascii")), b""))
                 continue
         try:
             element = ds[tag]
@@ -121,17 +131,31 @@ def walk(ds: Dataset, path: tuple[int, ...] = ()) -> Iterator[Seen]:
         except Exception:  # noqa: BLE001, S112  unreadable here is unreadable to scrubbing: it did not pass
             continue
         if element.VR == "SQ":
-            for number, item in enumerate(value or [] if len(path) < 2 * MAX_DEPTH else []):
-                yield from walk(item, (*here, number))
+            found += _in_items(value or [], here)
         elif isinstance(value, bytes | bytearray):
-            yield Seen(here, int(tag), element.VR, [], bytes(value))
+            found.append(Seen(here, number, element.VR, [], bytes(value)))
         elif element.VR not in _NUMBERS:
             several = list(value) if isinstance(value, MultiValue | list | tuple) else [value]
             texts = [t for v in several if v is not None and (t := str(v).strip(" \0"))]
-            yield Seen(here, int(tag), element.VR, texts, b"")
+            found.append(Seen(here, number, element.VR, texts, b""))
+    return found
+
+
+def _in_items(items: Iterable[Dataset], path: tuple[int, ...]) -> list[Seen]:
+    if len(path) > 2 * MAX_DEPTH:
+        return []
+    return [seen for number, item in enumerate(items) for seen in walk(item, (*path, number))]
+
+
+@lru_cache(8192)
+def _vr_of(tag: int) -> str:
+    """The VR of an attribute whose element does not state one."""
+    return dictionary_VR(tag) if not tag >> 16 & 1 and dictionary_has_tag(tag) else "UN"
 
 
 def _split(text: str) -> list[str]:
+    if "\\" not in text:
+        return [value] if (value := text.strip(" \0")) else []
     return [part for value in text.split("\\") if (part := value.strip(" \0"))]
 
 
@@ -151,18 +175,26 @@ def collect(original: Dataset, profile: Profile, seen: Iterable[Seen] | None = N
     """
     found: dict[tuple[str, str], Needle] = {}
     with quiet():
-        encodings = convert_encodings([t for t in terms(original) if t] or None)
+        encodings: list[str] | None = None
         sop_class = text_of(original, 0x00080016)
         meta = getattr(original, "file_meta", None) or Dataset()
         for element in (*walk(meta), *(walk(original) if seen is None else seen)):
+            if element.vr not in _SPEAKING:
+                continue
             label, strong = described(element.tag)
-            for text, certain in _identifying(element, profile, sop_class):
+            certain = strong or element.vr in _CERTAIN
+            for text in _identifying(element, profile, sop_class):
                 plain = folded(text)
                 if plain in _OURS or plain in STANDARD_WORDS or len(set(plain)) < 2:
                     continue
-                if not (strong or certain) and (label, plain) in found:
+                if not certain and (label, plain) in found:
                     continue
-                found[label, plain] = Needle(label, text, strong or certain, _coded(text, encodings))
+                if text.isascii():
+                    coded = text.encode("ascii")
+                else:
+                    encodings = encodings or convert_encodings([t for t in terms(original) if t] or None)
+                    coded = _coded(text, encodings)
+                found[label, plain] = Needle(label, text, certain, coded)
     return list(found.values())
 
 
@@ -183,8 +215,6 @@ def days_of(original: Dataset, profile: Profile, seen: Iterable[Seen]) -> dict[d
 
 
 def _coded(text: str, encodings: list[str]) -> bytes:
-    if text.isascii():
-        return text.encode("ascii")
     try:
         return bytes(encode_string(text, encodings))
     except Exception:  # noqa: BLE001  then only Unicode's encodings are looked for
@@ -195,31 +225,25 @@ def _kept(element: Seen, profile: Profile, sop_class: str) -> bool:
     return profile.resolved(element.tag, sop_class)[1] is Action.KEEP
 
 
-def _identifying(element: Seen, profile: Profile, sop_class: str) -> Iterator[tuple[str, bool]]:
-    """Texts to look for, and whether they are strong whatever the attribute is called."""
-    vr = element.vr
-    if element.tag >> 16 == _PIXELS or element.tag == _CHARACTER_SET or vr in _DATED:
-        return
+def _identifying(element: Seen, profile: Profile, sop_class: str) -> Iterable[str]:
+    """Texts to look for."""
+    _, tag, vr, values, data = element
+    if tag >> 16 == _PIXELS or tag == _CHARACTER_SET:
+        return ()
     # The file meta information names the instance once more.
-    action = profile.resolved(_INSTANCE if element.tag == 0x00020003 else element.tag, sop_class)[1]
+    action = profile.resolved(_INSTANCE if tag == 0x00020003 else tag, sop_class)[1]
     if action is Action.KEEP or (action is Action.CLEAN and vr in _TEXT):
-        return
+        return ()
+    if vr == "PN":
+        return [part for text in values for part in name_parts(text)]
+    if vr == "UI":
+        return [text for text in values if len(text) >= MIN_UID and not well_known(text)]
     if vr in _BINARY:
-        for run in _PRINTABLE.findall(element.data)[:MAX_RUNS]:
-            yield from ((t, False) for t in _long_enough(run.decode("ascii").strip()))
-        return
-    for text in element.values:
-        if vr == "PN":
-            yield from ((part, True) for part in name_parts(text))
-        elif vr == "UI":
-            if len(text) >= MIN_UID and not well_known(text):
-                yield text, True
-        elif vr in _TEXT:
-            yield from ((t, False) for t in _long_enough(text))
-            for line in text.splitlines()[1:] if "\n" in text or "\r" in text else ():
-                yield from ((t, False) for t in _long_enough(line.strip()))
+        runs = [run.decode("ascii").strip() for run in _PRINTABLE.findall(data)[:MAX_RUNS]]
+        return [text for text in runs if _long_enough(text)]
+    lines = [line.strip() for text in values if _BREAK.search(text) for line in text.splitlines()[1:]]
+    return [text for text in (*values, *lines) if _long_enough(text)]
 
 
-def _long_enough(text: str) -> Iterator[str]:
-    if len(text) >= (MIN_DIGITS if text.replace(".", "").replace("-", "").isdigit() else MIN_TEXT):
-        yield text
+def _long_enough(text: str) -> bool:
+    return len(text) >= (MIN_DIGITS if text.replace(".", "").replace("-", "").isdigit() else MIN_TEXT)

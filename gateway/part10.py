@@ -5,6 +5,7 @@ None of that leaves this seam.
 """
 
 import logging
+import os
 import re
 import warnings
 import zlib
@@ -14,15 +15,17 @@ from io import BytesIO
 from pathlib import Path
 
 from pydicom import Dataset, dcmread, dcmwrite
+from pydicom.datadict import tag_for_keyword
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from gateway import reader
 from gateway.errors import Held, Outcome, Refused
 from gateway.writer import encoded
 
 PREAMBLE_BYTES = 128
 INFLATED_BYTES = 1 << 29
 """The longest data set that may come deflated; photographs never do."""
-_HEAD_BYTES, _CHUNK_BYTES = 1 << 16, 1 << 20
+_HEAD_BYTES, _SMALL_BYTES, _CHUNK_BYTES = 1 << 16, 1 << 20, 1 << 20
 _DEFLATED = re.compile(rb"\x02\0\x10\0UI.." + re.escape(DeflatedExplicitVRLittleEndian.encode()), re.DOTALL)
 _META_FIRST = tuple(b"\x02\x00" + element for element in (b"\0\0UL", b"\x01\0OB", b"\x02\0UI", b"\x10\0UI"))
 
@@ -55,6 +58,10 @@ def read(source: bytes | Path) -> Dataset:
         The disk could not be read.
     """
     # The disk is read here and not by pydicom, whose OSError may as well mean a broken sequence.
+    with quiet():
+        plain = reader.read(source) if isinstance(source, bytes) else _plain(source)
+    if plain is not None:
+        return plain
     data = source if isinstance(source, bytes) else source.read_bytes()
     try:
         with quiet():
@@ -64,6 +71,34 @@ def read(source: bytes | Path) -> Dataset:
         raise
     except Exception as error:
         raise Held("unreadable", _sentence(error)) from error
+
+
+def look(file: bytes) -> Dataset:
+    """As :func:`read`, for those who change nothing: pixels without compression are a view of ``file``.
+
+    Raises
+    ------
+    Held, Refused
+        As for :func:`read`.
+    """
+    with quiet():
+        plain = reader.read(file, views=True)
+    return read(file) if plain is None else plain
+
+
+def _plain(file: Path) -> Dataset | None:
+    """A file read without pydicom, its pixels once and to where they stay; ``None`` where that cannot be."""
+    with file.open("rb", buffering=0) as stream:
+
+        def rest(start: int, length: int) -> bytes:
+            stream.seek(start)
+            return stream.read(length) or b""
+
+        size = os.fstat(stream.fileno()).st_size
+        start = stream.read(_HEAD_BYTES) or b""
+        if len(start) < size <= _SMALL_BYTES:
+            start += rest(len(start), size - len(start))
+        return reader.read(start, size, rest)
 
 
 def _sentence(error: Exception) -> str:
@@ -101,6 +136,12 @@ def peek(file: Path, keywords: Sequence[str]) -> Dataset:
     """
     with file.open("rb") as stream:
         start = stream.read(_HEAD_BYTES)
+        with quiet():
+            plain = reader.read(
+                start, max(len(start), file.stat().st_size), only={tag_for_keyword(k) or 0 for k in keywords}
+            )
+        if plain is not None:
+            return plain
         stream.seek(0)
         if _is_deflated(start):
             return read(file)

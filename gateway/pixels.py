@@ -30,6 +30,7 @@ as uint8."""
 
 _JPEG_LS = frozenset({JPEGLSLossless, JPEGLSNearLossless})
 _FRAMES, _PIXEL_DATA = 0x00280008, 0x7FE00010
+_ITEM = b"\xfe\xff\x00\xe0"
 _WORDS = {"OW": 2, "OL": 4, "OF": 4, "OD": 8, "OV": 8}
 _SCALE = 22
 _HALF = (1 << (_SCALE - 1)) + 64  # a little more than a half: the factors below are rounded, and halves go up
@@ -200,14 +201,33 @@ def coded_frames(ds: Dataset, layout: Layout) -> list[bytes]:
     Held
         ``pixels``: there are not as many as the data set says.
     """
+    data = stored_bytes(ds)
+    if layout.frames == 1 and (only := only_fragment(data)) is not None:
+        return [only]
     try:
         with quiet():
-            frames = list(generate_frames(stored_bytes(ds), number_of_frames=layout.frames))
+            frames = list(generate_frames(data, number_of_frames=layout.frames))
     except Exception as error:
         raise Held("pixels", f"the coded frames cannot be told apart ({type(error).__name__})") from error
     if len(frames) != layout.frames:
         raise Held("pixels", "the number of coded frames is not the number that is stated")
     return frames
+
+
+def only_fragment(pixel_data: bytes) -> bytes | None:
+    """The coded image of pixels that hold one, in one fragment, behind a table of at most one offset (PS3.5 A.4)."""
+    if len(pixel_data) < 16 or pixel_data[:4] != _ITEM:
+        return None
+    table = int.from_bytes(pixel_data[4:8], "little")
+    start = 16 + table
+    if (
+        table not in {0, 4}
+        or pixel_data[8 : 8 + table].strip(b"\0")
+        or pixel_data[start - 8 : start - 4] != _ITEM
+    ):
+        return None
+    length = int.from_bytes(pixel_data[start - 4 : start], "little")
+    return pixel_data[start:] if len(pixel_data) == start + length else None
 
 
 def _check_coded(ds: Dataset, layout: Layout) -> None:
@@ -259,6 +279,8 @@ def packed(ds: Dataset, native: Native) -> bytes:
 
 def tidy(pixel_data: bytes, frames: int) -> bool:
     """Whether the fragments hold nothing but images: even lengths, an offset table of its own size."""
+    if frames == 1 and (only := only_fragment(pixel_data)) is not None:
+        return len(only) % 2 == 0
     return len(parse_basic_offsets(pixel_data)) in {0, frames} and not any(
         len(fragment) % 2 for fragment in generate_fragments(pixel_data)
     )

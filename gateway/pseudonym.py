@@ -8,7 +8,6 @@ Each message is a list of length-prefixed fields that begins with its purpose: n
 and ``("ab", "c")`` is another message than ``("a", "bc")``.
 """
 
-import base64
 import hmac
 import re
 import unicodedata
@@ -23,6 +22,8 @@ MAX_SHIFT_DAYS = 3650
 IDENTIFIER_LENGTH = 16
 KEY_NAME_LENGTH = 8
 
+_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+_PAIRS = tuple(one + other for one in _ALPHABET for other in _ALPHABET)
 _PSEUDONYM = re.compile(r"[A-Z2-7]{16}|2\.25\.\d{1,39}")
 _DATE = re.compile(r"(\d{4})([.\-/]?)(\d{2})\2(\d{2})")
 _DATETIME = re.compile(
@@ -56,15 +57,16 @@ class Pseudonyms:
         return "Pseudonyms(key=…)"
 
     def _digest(self, *fields: str) -> bytes:
-        message = b"".join(
-            len(b).to_bytes(4, "big") + b for b in (f.encode("utf-8", "replace") for f in fields)
-        )
+        message = b""
+        for one in fields:
+            value = one.encode("utf-8", "replace")
+            message += len(value).to_bytes(4, "big") + value
         return hmac.digest(self._key, message, sha256)
 
     @property
     def key_name(self) -> str:
         """The name of the key: 8 characters that tell it from others and nothing about it."""
-        return base64.b32encode(self._digest("key-name"))[:KEY_NAME_LENGTH].decode("ascii")
+        return _letters(self._digest("key-name"))[:KEY_NAME_LENGTH]
 
     def uid(self, original: str) -> PseudonymousUid:
         """The UID that stands for ``original``: ``2.25.`` and a version 8 UUID as an integer (PS3.5 B.2).
@@ -91,8 +93,7 @@ class Pseudonyms:
             What it identifies; the same value of two kinds is two identifiers.
         """
         original = normal_name(value) if kind == "person" else value.strip(" \0")
-        digest = self._digest("identifier", kind, issuer.strip(" \0"), original)
-        return base64.b32encode(digest)[:IDENTIFIER_LENGTH].decode("ascii")
+        return _letters(self._digest("identifier", kind, issuer.strip(" \0"), original))[:IDENTIFIER_LENGTH]
 
     def date_shift_days(self, patient: str, issuer: str = "") -> int:
         """Whole days by which every date of this patient moves, in ±(1 … 3650), never 0.
@@ -102,6 +103,12 @@ class Pseudonyms:
         n = int.from_bytes(self._digest("date", issuer.strip(" \0"), patient.strip(" \0"))[:8], "big")
         n %= 2 * MAX_SHIFT_DAYS
         return n - MAX_SHIFT_DAYS if n < MAX_SHIFT_DAYS else n - MAX_SHIFT_DAYS + 1
+
+
+def _letters(digest: bytes) -> str:
+    """The first 80 bits in base 32 (RFC 4648): 16 characters, taken two by two."""
+    number = int.from_bytes(digest[:10], "big")
+    return "".join([_PAIRS[number >> place & 0x3FF] for place in range(70, -1, -10)])
 
 
 def is_pseudonym(text: str) -> bool:

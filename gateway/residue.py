@@ -11,44 +11,41 @@ The file is read again, and everything in it is looked at:
 * dates that moved are compared with *their own* original. A moved date may well coincide with another date of the
   original (a study a week after the last one, moved by a week); that is no leak, and a search could not tell. A
   date equal to its own original is one, and so are dates of one object that moved by different numbers of days;
-* other binary values and pixel data are searched for values of at least 6 bytes, in UTF-8, UTF-16 and the
-  original's character set, and for days as cameras write them, because shorter ones occur in any picture by
-  chance. Coded frames may carry no segment beside their image at all.
+* other binary values and pixel data are searched by :mod:`gateway.haystack`. Coded frames may carry no segment
+  beside their image at all.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from datetime import date
+from functools import lru_cache
 
-import numpy as np
-from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.uid import UID, RLELossless
 
-from gateway import codestream, part10
+from gateway import codestream, haystack, part10, pixels, reader
 from gateway.descriptors import dates_in, folded
 from gateway.errors import Held
-from gateway.identities import described
+from gateway.identities import described, text_of
 from gateway.mark import CODES, DERIVATION, METHOD, PIXEL_BY_PIXEL_MASK
 from gateway.needles import Needle, Seen, collect, days_of, walk
 from gateway.part10 import quiet
 from gateway.profiles import Action, Profile
 
-MIN_BYTES = 6
 MIN_SQUEEZED = 6
-
-_CHUNK = 1 << 15
-_CASE = 0x20  # the bit in which the cases of an ASCII letter differ
+_SHORT = 128
 
 _METHOD = 0x00120063
 _DATES = frozenset({"DA", "DT"})
 _NUMBERS = frozenset({"IS", "DS", "TM", "AS"})
+_UNSEARCHED = _DATES | _NUMBERS
 _CODED = frozenset({"UI", "CS"})
 _BASIC = Profile()
 _OURS = frozenset({METHOD, DERIVATION, PIXEL_BY_PIXEL_MASK[1], *CODES.values()})
 _DOTTED = re.compile(r"\d+(\.\d+)+")
 _SEPARATORS = re.compile(r"[\W_]+")
+_DIGIT = re.compile(r"[0-9]")
 
 
 def residue(
@@ -65,7 +62,7 @@ def residue(
     profile
         The one that was applied: what it keeps is not looked for.
     finished
-        What :func:`gateway.part10.read` makes of ``file``, where that is known already.
+        What :func:`gateway.part10.look` makes of ``file``, where that is known already.
 
     Returns
     -------
@@ -77,11 +74,11 @@ def residue(
     Held
         ``unreadable``: the finished file cannot be read.
     """
-    finished = part10.read(file) if finished is None else finished
+    finished = part10.look(file) if finished is None else finished
     found = set(_structure(finished, file))
     with quiet():
         try:
-            before = list(walk(original))
+            before = walk(original)
             after = [*walk(finished.file_meta), *walk(finished)]
             needles = collect(original, profile, before)
             days = days_of(original, profile, before)
@@ -102,7 +99,7 @@ def _structure(finished: Dataset, file: bytes) -> Iterable[str]:
     if file[: part10.PREAMBLE_BYTES].strip(b"\0"):
         yield "the preamble is not empty"
     try:
-        same = part10.is_exactly(file, finished)
+        same = reader.is_nothing_but_elements(file) or part10.is_exactly(file, finished)
     except Held:
         same = False
     if not same:
@@ -115,43 +112,52 @@ def _in_texts(
     sop_class = next((v for e in after if e.tag == 0x00080016 for v in e.values), "")
     carried: list[str] = []
     changed: list[str] = []
+    squeezed: list[str] = []
     found: set[str] = set()
     kept = {(element.tag, text) for element in before for text in element.values}
     for element in after:
-        if element.vr in _DATES or element.vr in _NUMBERS or element.tag == _METHOD:
+        _, tag, vr, values, _ = element
+        if not values or vr in _UNSEARCHED or tag == _METHOD:
             continue
-        for text in element.values:
+        for text in values:
+            same = (tag, text) in kept
+            plain = folded(text)
+            if not same and vr not in _CODED:
+                squeezed.append(_SEPARATORS.sub("", plain))
             if text in _OURS:
                 continue
-            plain = folded(text)
-            (carried if _stays(element, text, kept, profile, sop_class) else changed).append(plain)
-            if element.vr != "UI" and any(sign.isdigit() for sign in plain):
-                found |= {days[day] for _, _, readings in dates_in(plain) for day in readings & days.keys()}
-    everything = "\n".join(carried + changed)
-    new = "\n".join(changed)
-    squeezed = "\n".join(
-        _SEPARATORS.sub("", folded(text))
-        for element in after
-        if element.vr not in _CODED | _DATES | _NUMBERS and element.tag != _METHOD
-        for text in element.values
-        if (element.tag, text) not in kept
-    )
+            (carried if _stays(tag, same, profile, sop_class) else changed).append(plain)
+            if vr != "UI":
+                found |= {days[day] for day in _days_meant(plain) & days.keys()}
+    everything, new, close = "\n".join(carried + changed), "\n".join(changed), "\n".join(squeezed)
     for needle in needles:
         if any(_stands_in(everything if needle.strong else new, spelling) for spelling in needle.spellings()):
             found.add(needle.attribute)
         elif needle.strong and not needle.text.isalpha() and "." not in needle.text:
             short = _SEPARATORS.sub("", folded(needle.text))
-            if len(short) >= MIN_SQUEEZED and any(sign.isdigit() for sign in short) and short in squeezed:
+            if len(short) >= MIN_SQUEEZED and any(sign.isdigit() for sign in short) and short in close:
                 found.add(needle.attribute)
     return found
 
 
-def _stays(element: Seen, text: str, kept: set[tuple[int, str]], profile: Profile, sop_class: str) -> bool:
+def _days_meant(plain: str) -> frozenset[date]:
+    """All days a :func:`folded` text may mean; in ASCII it takes three digits to tell one."""
+    if plain.isascii() and len(_DIGIT.findall(plain)) < 3:
+        return frozenset()
+    return _days_read(plain) if len(plain) <= _SHORT else _days_read.__wrapped__(plain)
+
+
+@lru_cache(1024)
+def _days_read(plain: str) -> frozenset[date]:
+    return frozenset(day for _, _, readings in dates_in(plain) for day in readings)
+
+
+def _stays(tag: int, same: bool, profile: Profile, sop_class: str) -> bool:
     """Whether a text was carried over or cleaned, and not put there anew."""
-    if element.tag >> 16 & 1:
-        return profile.keeps_private and (element.tag, text) in kept
-    action = profile.resolved(element.tag, sop_class)[1]
-    return action is Action.CLEAN or (action is Action.KEEP and (element.tag, text) in kept)
+    if tag >> 16 & 1:
+        return profile.keeps_private and same
+    action = profile.resolved(tag, sop_class)[1]
+    return action is Action.CLEAN or (action is Action.KEEP and same)
 
 
 def _stands_in(texts: str, value: str) -> bool:
@@ -184,91 +190,20 @@ def _in_dates(before: list[Seen], after: list[Seen], profile: Profile) -> set[st
 
 
 def _in_bytes(after: list[Seen], needles: list[Needle], days: Mapping[date, str]) -> set[str]:
-    forms: dict[bytes, str] = {}
-    for needle in needles:
-        texts = (
-            {needle.text}
-            if needle.text.isascii()
-            else {needle.text, needle.text.lower(), needle.text.upper()}
-        )
-        for text in texts:
-            for form in (text.encode("utf-8", "replace"), _wide(text), needle.coded):
-                if len(form) >= MIN_BYTES and len(set(form)) > 2:
-                    forms[form.lower()] = needle.attribute
-    for day, attribute in days.items():
-        for text in (
-            f"{day:%Y%m%d}",
-            f"{day:%Y-%m-%d}",
-            f"{day:%Y:%m:%d}",
-            f"{day:%d.%m.%Y}",
-            f"{day:%m/%d/%Y}",
-        ):
-            forms[text.encode("ascii")] = forms[_wide(text)] = attribute
-    return {attribute for element in after if element.data for attribute in search(element.data, forms)}
-
-
-def _wide(text: str) -> bytes:
-    """UTF-16 in either byte order: what both have in common."""
-    return text.encode("utf-16-le", "replace").removesuffix(b"\0")
-
-
-def search(haystack: bytes, forms: Mapping[bytes, str]) -> set[str]:
-    """The names of those byte strings that occur, whatever the case of their ASCII letters.
-
-    The time hardly grows with their number: every string of six bytes or more covers three bytes that begin at a
-    multiple of four; only where the first and the last two of them may be of one is looked closer. Three megabytes
-    take a millisecond.
-
-    Parameters
-    ----------
-    haystack
-        Where to look.
-    forms
-        Name by byte string in lower case, each of at least 6 bytes.
-    """
-    if len(haystack) < 1 << 14:
-        small = haystack.lower()
-        return {name for form, name in forms.items() if form in small}
-    starts: dict[bytes, list[tuple[int, bytes]]] = {}
-    for form in forms:
-        for offset in range(4):
-            starts.setdefault(_coarse(form[offset : offset + 3]), []).append((offset, form))
-    first, last = (_likely(start[place : place + 2] for start in starts) for place in (0, 1))
-    words = np.frombuffer(haystack, dtype="<u4", count=len(haystack) // 4)
-    places: list[int] = []
-    for begin in range(0, len(words), _CHUNK):
-        part = words[begin : begin + _CHUNK]  # what a core keeps at hand
-        likely = np.flatnonzero(np.take(first, np.ascontiguousarray(part.view("<u2")[::2])))
-        likely = likely[last[(part[likely] >> 8) & 0xFFFF]]
-        places += (4 * (begin + likely)).tolist()
-    found: set[bytes] = set()
-    for place in places:
-        for offset, form in starts.get(_coarse(haystack[place : place + 3]), ()):
-            start = place - offset
-            if form not in found and haystack[max(start, 0) : start + len(form)].lower() == form:
-                found.add(form)
-    return {forms[form] for form in found}
-
-
-def _coarse(three: bytes) -> bytes:
-    return bytes(byte | _CASE for byte in three)
-
-
-def _likely(pairs: Iterable[bytes]) -> NDArray[np.bool_]:
-    """For each two bytes, as a little endian number, whether they are among ``pairs``, whatever their case."""
-    among = np.zeros(1 << 16, dtype=np.bool_)
-    codes = np.array([int.from_bytes(pair, "little") for pair in pairs], dtype=np.uint16)
-    for other_case in (0, _CASE, _CASE << 8, _CASE << 8 | _CASE):
-        among[codes ^ other_case] = True
-    return among
+    values = [element.data for element in after if len(element.data) >= haystack.MIN_BYTES]
+    forms = haystack.forms_of(needles, days) if values else {}
+    return {attribute for value in values for attribute in haystack.search(value, forms)}
 
 
 def _segments(finished: Dataset) -> set[str]:
     """Coded frames that carry anything beside their image."""
-    syntax = UID(finished.file_meta.TransferSyntaxUID)
+    syntax = UID(text_of(finished.file_meta, 0x00020010))
     if not syntax.is_encapsulated or syntax == RLELossless or "PixelData" not in finished:
         return set()
-    frames = generate_frames(finished.PixelData, number_of_frames=int(finished.get("NumberOfFrames") or 1))
+    number = int(text_of(finished, 0x00280008) or 1)
+    data = pixels.stored_bytes(finished)
+    only = pixels.only_fragment(data) if number == 1 else None
+    frames = generate_frames(data, number_of_frames=number) if only is None else [only]
     return (
         {"a coded frame carries segments beside its image"} if any(map(codestream.foreign, frames)) else set()
     )

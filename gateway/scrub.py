@@ -18,6 +18,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
+from gateway import reader
 from gateway.content import means_the_same_everywhere, whole
 from gateway.descriptors import Identities, cleaned, folded
 from gateway.errors import Held, Refused
@@ -38,13 +39,14 @@ from gateway.pseudonym import Pseudonyms, keep_time, shift_date, shift_datetime
 
 IMPLEMENTATION_CLASS_UID = "2.25.307838426846208512541870342586012574823"
 IMPLEMENTATION_VERSION = "ANOSKIN_GATEWAY"
+_VERSION = RawDataElement(BaseTag(0x00020001), "OB", 2, b"\x00\x01", 0, False, True)
 MAX_DEPTH = 64
 REMOVED = "REMOVED"
 """The dummy for text that must not be empty; says nothing about what it replaces."""
 
 _REQUIRED = (0x00080016, 0x00080018, 0x0020000D, 0x0020000E)
 _PATIENT_NAME, _PATIENT_ID = 0x00100010, 0x00100020
-_TIME_ZONE = 0x00080201
+_TIME_ZONE, _IMAGE_TYPE = 0x00080201, 0x00080008
 _FRAME_POINTER = 0x00280009
 _CODES = frozenset({0x00080100, 0x00080102, 0x00080103, 0x00080119, 0x00080120})
 _FREE = frozenset({"LO", "SH", "LT", "ST", "UC", "UT"})
@@ -113,10 +115,6 @@ def scrub(original: Dataset, profile: Profile, pseudonyms: Pseudonyms) -> Datase
         clean = scrubbing.dataset(original, 0)
         if not all(text_of(clean, tag) for tag in _REQUIRED):
             raise Held("unreadable", "the object lacks one of the UIDs that say where it belongs")
-        for tag in (_PATIENT_NAME, _PATIENT_ID):
-            vr, action = profile.resolved(tag, sop_class)
-            if action is Action.DUMMY:
-                clean[tag] = scrubbing.written(BaseTag(tag), vr, scrubbing.name)
         if _FRAME_POINTER in clean and not _targets(clean) <= clean.keys():
             del clean[
                 _FRAME_POINTER
@@ -177,14 +175,20 @@ class _Scrubbing:
         passed: dict[BaseTag, DataElement | RawDataElement] = {}
         resolved, sop_class = self.profile.resolved, self.sop_class
         for tag, raw in list(original.items()):
-            if tag.is_private:
-                passed.update(self._private(original, tag, raw) if self.profile.keeps_private else ())
+            number = int(tag)
+            if number >> 16 & 1:
+                if self.profile.keeps_private:
+                    passed.update(self._private(original, tag, raw))
                 continue
-            vr, action = resolved(int(tag), sop_class)
+            vr, action = resolved(number, sop_class)
             if action is not Action.REMOVE:
                 element = self._element(original, tag, raw, vr, action, depth)
                 if element is not None:
                     passed[tag] = element
+        for number in (_PATIENT_NAME, _PATIENT_ID) if depth == 0 else ():
+            vr, action = resolved(number, sop_class)
+            if action is Action.DUMMY:  # also where the original has none
+                passed[BaseTag(number)] = self.written(BaseTag(number), vr, self.name)
         sequences = [element for element in passed.values() if element.VR == "SQ"]
         clean = Dataset(passed)
         for element in sequences:
@@ -217,6 +221,8 @@ class _Scrubbing:
             if vr in _TEXTS and (text := ascii_text(raw)) is not None:
                 texts = [text.rstrip(" \0")] if vr in _SINGLE else text.strip(" \0").split("\\")
                 return self._replaced(tag, vr, texts, action) if any(texts) else self.written(tag, vr, "")
+            if vr == "SQ" and (items := reader.items(raw, original)) is not None:
+                return None if action is Action.DUMMY else self._sequence(tag, items, depth)
         try:
             element = original[tag]
         except Exception:  # noqa: BLE001  what cannot be read does not pass
@@ -224,7 +230,7 @@ class _Scrubbing:
         if element.VR not in vr.split(" or "):
             return None
         if element.VR == "SQ":
-            return None if action is Action.DUMMY else self._sequence(element, depth)
+            return None if action is Action.DUMMY else self._sequence(tag, element.value or [], depth)
         if element.VR in _BYTES or element.VR == "AT":
             return None if action is Action.DUMMY else element
         values = _values(element)
@@ -232,7 +238,7 @@ class _Scrubbing:
             return DataElement(tag, element.VR, None)
         return self._replaced(tag, element.VR, values, action)
 
-    def _passes_unread(self, raw: RawDataElement, vr: str) -> bool:
+    def _passes_unread(self, raw: RawDataElement, vr: str) -> bool:  # noqa: PLR0911  as above
         """Whether the bytes alone show that the value may stay; if not, that is decided on the decoded value."""
         value = raw.value
         vr = raw.VR or vr
@@ -244,6 +250,9 @@ class _Scrubbing:
             return len(value) % _SIZES[vr] == 0
         if vr not in _PLAIN or _PLAIN[vr].fullmatch(value) is None:
             return False
+        if int(raw.tag) == _IMAGE_TYPE:
+            words = value.decode("ascii").split("\\")
+            return self._before_names(words) == words
         if vr not in _FREE or int(raw.tag) in _CODES:
             return True
         text = value.decode("ascii")
@@ -263,7 +272,14 @@ class _Scrubbing:
         if vr in _FREE and int(tag) not in _CODES:
             kept = [self.identities.without(str(v)) for v in values]
             return self._text(tag, vr, kept) if any(kept) else self._fallback(tag, vr)
+        if int(tag) == _IMAGE_TYPE:
+            values = self._before_names([str(v) for v in values])
         return self._text(tag, vr, values)
+
+    def _before_names(self, words: list[str]) -> list[str]:
+        """Image Type up to the first word behind the two that the standard demands in which an identity stands."""
+        named = (place for place, word in enumerate(words) if self.identities.without(word) != word)
+        return words[: max(2, next(named, len(words)))]
 
     def _uids(self, tag: BaseTag, uids: list[str], action: Action) -> RawDataElement:
         # The table keeps only UIDs the standard defines; others stay where the operator or an option says so.
@@ -306,7 +322,10 @@ class _Scrubbing:
             return DataElement(tag, vr, []) if action is Action.EMPTY else None
         return DataElement(tag, vr, _DUMMIES[vr]) if action is Action.DUMMY else self.written(tag, vr, "")
 
-    def _text(self, tag: BaseTag, vr: str, values: Sequence[object]) -> DataElement:
+    def _text(self, tag: BaseTag, vr: str, values: Sequence[object]) -> DataElement | RawDataElement:
+        texts = [v for v in values if isinstance(v, str) and v.isascii()]
+        if len(texts) == len(values):
+            return self.written(tag, vr, "\\".join(texts))
         self.foreign.extend(text for v in values if not (text := str(v)).isascii())
         return DataElement(tag, vr, list(values))
 
@@ -319,10 +338,12 @@ class _Scrubbing:
             return all(_DECIMAL.fullmatch(text.strip()) for text in texts)
         return vr not in _TEXT or not self.ascii_only or all(text.isascii() for text in texts)
 
-    def _sequence(self, element: DataElement, depth: int) -> DataElement | RawDataElement | None:
-        items = [self.dataset(item, depth + 1) for item in element.value or []]
-        kept = [item for item in items if len(item) and means_the_same_everywhere(item) and whole(item)]
-        return DataElement(element.tag, "SQ", kept) if kept else self._fallback(element.tag, "SQ")
+    def _sequence(
+        self, tag: BaseTag, items: Sequence[Dataset], depth: int
+    ) -> DataElement | RawDataElement | None:
+        clean = [self.dataset(item, depth + 1) for item in items]
+        kept = [item for item in clean if len(item) and means_the_same_everywhere(item) and whole(item)]
+        return DataElement(tag, "SQ", kept) if kept else self._fallback(tag, "SQ")
 
     def _private(
         self, original: Dataset, tag: BaseTag, raw: DataElement | RawDataElement
@@ -360,14 +381,11 @@ def _character_set(clean: Dataset, original: Dataset, texts: list[str]) -> None:
 
 
 def _file_meta(clean: Dataset, syntax: str) -> FileMetaDataset:
-    meta = FileMetaDataset()
-    meta[0x00020001] = DataElement(0x00020001, "OB", b"\x00\x01")
-    for tag, vr, text in (
-        (0x00020002, "UI", text_of(clean, 0x00080016)),
-        (0x00020003, "UI", text_of(clean, 0x00080018)),
-        (0x00020010, "UI", syntax),
-        (0x00020012, "UI", IMPLEMENTATION_CLASS_UID),
-        (0x00020013, "SH", IMPLEMENTATION_VERSION),
-    ):
-        meta[tag] = ascii_element(tag, vr, text)
-    return meta
+    elements = [
+        ascii_element(0x00020002, "UI", text_of(clean, 0x00080016)),
+        ascii_element(0x00020003, "UI", text_of(clean, 0x00080018)),
+        ascii_element(0x00020010, "UI", syntax),
+        ascii_element(0x00020012, "UI", IMPLEMENTATION_CLASS_UID),
+        ascii_element(0x00020013, "SH", IMPLEMENTATION_VERSION),
+    ]
+    return FileMetaDataset({_VERSION.tag: _VERSION, **{element.tag: element for element in elements}})

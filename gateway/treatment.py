@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless
 
-from gateway import burnin, part10
+from gateway import burnin, memory, part10
 from gateway.crosswalk import Crosswalk, Recorder
 from gateway.deidentify import Deidentifier, MetadataOnly
 from gateway.errors import Held, Misconfigured, Postponed, Refused
@@ -137,6 +137,7 @@ def build_metadata_only(settings: Settings) -> ByKind:
 
 
 def _metadata_only(settings: Settings) -> MetadataOnly:
+    memory.keep_freed()
     return MetadataOnly(
         load(settings.profile.file),
         Pseudonyms(settings.pseudonyms.secret()),

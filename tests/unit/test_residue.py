@@ -16,10 +16,11 @@ from pydicom.uid import JPEGBaseline8Bit, JPEGLSLossless
 from gateway import frames, part10
 from gateway.errors import Held
 from gateway.mark import mark
+from gateway.haystack import search
 from gateway.needles import collect
 from gateway.profiles import Action, Option, Profile
 from gateway.pseudonym import Pseudonyms
-from gateway.residue import residue, search
+from gateway.residue import residue
 from gateway.scrub import scrub
 
 SITE = Pseudonyms(bytes(32))

@@ -1,0 +1,334 @@
+"""Reads plain Part 10 files several times as fast as pydicom does, and tells whether a file is nothing but elements.
+
+Only what needs no thought is read here: a preamble and file meta information with their lengths, little endian, not
+deflated, elements in ascending order that fill their place exactly. For everything else the answer is ``None`` or
+``False``, and pydicom's own reader is asked. What is read here is what pydicom would have read.
+
+The encoding is that of PS3.5 7.1 and 7.5, of encapsulated pixels A.4, of the file meta information PS3.10 7.1.
+"""
+
+import re
+from collections.abc import Callable, Collection, MutableSequence
+from functools import lru_cache
+from io import BytesIO
+from struct import Struct
+from typing import Any, NamedTuple
+
+from pydicom import DataElement, Dataset
+from pydicom.charset import convert_encodings, default_encoding
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import RawDataElement, convert_raw_data_element, empty_value_for_VR
+from pydicom.dataset import FileMetaDataset
+from pydicom.filereader import data_element_generator
+from pydicom.tag import BaseTag
+from pydicom.uid import UID
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
+
+UNDEFINED = 0xFFFFFFFF
+MAX_DEPTH = 64
+Encodings = str | MutableSequence[str]
+Rest = Callable[[int, int], bytes]
+"""Gives so many bytes of a file from a place on."""
+
+_HEADER = Struct("<HHL").unpack_from
+_LENGTH = Struct("<L").unpack_from
+_VR = re.compile(rb"[A-Z][A-Z]")
+_CHARACTER_SET, _SYNTAX, _PIXELS, _PIXEL_DATA = 0x00080005, 0x00020010, 0x7FE00008, 0x7FE00010
+_DELIMITERS, _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFE, 0xE000, 0xE00D, 0xE0DD
+_META = 144
+"""Where the file meta information begins: behind preamble, prefix and its own length."""
+_DATA_SET = 0x00030000
+_LONG = 1 << 16
+_PIXEL_VRS = frozenset({"OB", "OW"})
+_VRS = {str(vr).encode("ascii"): (str(vr), vr in EXPLICIT_VR_LENGTH_32) for vr in VR if len(str(vr)) == 2}
+_EMPTY = {vr: empty_value_for_VR(vr, raw=True) for vr, _ in _VRS.values()}
+
+
+class _Unusual(Exception):
+    """Something that is not read here."""
+
+
+class _Span(NamedTuple):
+    """Where an element stands.
+
+    Attributes
+    ----------
+    tag, vr
+        Of the element; no VR where the encoding leaves it out.
+    start, stop
+        Of its value, which for pixels without a stated length ends before their delimiter.
+    undefined
+        Whether its length is not stated.
+    begin, end
+        Of the whole element.
+    """
+
+    tag: int
+    vr: str | None
+    start: int
+    stop: int
+    undefined: bool
+    begin: int
+    end: int
+
+
+def read(
+    data: bytes,
+    size: int | None = None,
+    rest: Rest | None = None,
+    only: Collection[int] = (),
+    views: bool = False,
+) -> Dataset | None:
+    """The data set and file meta of a Part 10 file; ``None`` where pydicom has to read it.
+
+    Parameters
+    ----------
+    data
+        The file, or its beginning: then only the value of the last element may reach beyond.
+    size
+        Length of the file, where that is more than ``data``.
+    rest
+        Reads that value.
+    only
+        Tags before the pixels, where nothing else is wanted.
+    views
+        Long binary values are views of ``data`` and no copies; for those who only look at them.
+    """
+    try:
+        meta, at, implicit = _file_meta(data)
+        size = len(data) if size is None else size
+        spans, _ = _elements(data, at, size, implicit=implicit, before=_PIXELS if only else None)
+        if not spans or spans[0].tag < _DATA_SET:
+            return None
+        if only:
+            spans = [span for span in spans if span.tag in only or span.tag == _CHARACTER_SET]
+        ds = _data_set(data, spans, implicit, rest=rest, views=views)
+        ds.file_meta = FileMetaDataset(_data_set(data, meta, False))
+        ds.file_meta.set_original_encoding(False, True, default_encoding)
+    except Exception:  # noqa: BLE001  whatever is wrong with it, pydicom says so
+        return None
+    return ds
+
+
+def is_nothing_but_elements(data: bytes) -> bool:
+    """Whether every byte of a Part 10 file is part of an element, sequences taken apart, its preamble all zeros.
+
+    ``False`` proves nothing: the file may be of a kind that is not read here.
+    """
+    try:
+        _, at, implicit = _file_meta(data)
+        spans, end = _elements(data, at, len(data), implicit=implicit, deep=True)
+    except _Unusual:
+        return False
+    return not data[:128].strip(b"\0") and end == len(data) and bool(spans) and spans[0].tag >= _DATA_SET
+
+
+def items(raw: RawDataElement, parent: Dataset) -> list[Dataset] | None:
+    """The items of a sequence that was not taken apart yet; ``None`` where pydicom has to do that.
+
+    Parameters
+    ----------
+    raw
+        The sequence.
+    parent
+        The data set it stands in, whose character sets hold for its items too.
+    """
+    encodings = parent.original_character_set or parent._character_set
+    encodings = [encodings] if isinstance(encodings, str) else encodings
+    data, found, at = raw.value or b"", [], 0
+    if not raw.is_little_endian or not isinstance(data, bytes):
+        return None
+    try:
+        while at < len(data):
+            group, number, length = _HEADER(data, at)
+            stop = at + 8 + length
+            if group != _DELIMITERS or number != _ITEM or stop > len(data):
+                return None
+            spans, _ = _elements(data, at + 8, stop, implicit=raw.is_implicit_VR)
+            found.append(_data_set(data, spans, raw.is_implicit_VR, encodings))
+            at = stop
+    except Exception:  # noqa: BLE001  whatever is wrong with it, pydicom says so
+        return None
+    return found
+
+
+def _file_meta(data: bytes) -> tuple[list[_Span], int, bool]:
+    """The elements of group 0002, where the data set begins, and whether its encoding leaves VRs out."""
+    if len(data) < _META or data[128:140] != b"DICM\x02\0\0\0UL\x04\0":
+        raise _Unusual
+    end = _META + int(_LENGTH(data, 140)[0])
+    if end > len(data):
+        raise _Unusual
+    spans, _ = _elements(data, _META, end, implicit=False)
+    length = _Span(0x00020000, "UL", 140, _META, False, 132, _META)
+    syntax = next((data[span.start : span.stop] for span in spans if span.tag == _SYNTAX), b"")
+    implicit = _leaves_vrs_out(syntax)
+    if implicit is None or any(span.tag >> 16 != 2 for span in spans):
+        raise _Unusual
+    if implicit and _VR.match(data, end + 4):  # to pydicom that looks like an explicit one
+        raise _Unusual
+    return [length, *spans], end, implicit
+
+
+@lru_cache(64)
+def _leaves_vrs_out(syntax: bytes) -> bool | None:
+    """Whether a transfer syntax has implicit VRs; ``None`` for one that is not read here."""
+    uid = UID(syntax.decode("ascii", "replace").rstrip(" \0"))
+    if not uid.is_valid or uid.is_private or not uid.is_transfer_syntax or uid.is_deflated:
+        return None
+    return uid.is_implicit_VR if uid.is_little_endian else None
+
+
+def _elements(  # noqa: PLR0912, PLR0913  one pass over the bytes answers several questions
+    data: bytes,
+    at: int,
+    end: int | None,
+    *,
+    implicit: bool,
+    deep: bool = False,
+    depth: int = 0,
+    before: int | None = None,
+) -> tuple[list[_Span], int]:
+    """The elements up to ``end``, or up to the item's delimiter where that is ``None``, and where they end.
+
+    With ``deep`` all sequences are taken apart, to see that they can be; else those alone whose end is not known.
+    With ``before`` elements of higher tags are left out.
+    """
+    spans: list[_Span] = []
+    last, limit = -1, len(data)
+    while at != end:
+        if at + 8 > limit:
+            raise _Unusual
+        begin, vr, long, undefined = at, None, True, False
+        group, number, length = _HEADER(data, at)
+        at += 8
+        if group == _DELIMITERS:
+            if number == _ITEM_END and end is None and not length:
+                return spans, at
+            raise _Unusual
+        if not implicit:
+            code = data[begin + 4 : begin + 6]
+            if code not in _VRS:
+                raise _Unusual
+            vr, long = _VRS[code]
+            length >>= 16
+            if long:
+                if length or at + 4 > limit:
+                    raise _Unusual
+                length = _LENGTH(data, at)[0]
+                at += 4
+        tag = group << 16 | number
+        if tag <= last:
+            raise _Unusual
+        if before is not None and tag >= before:
+            return spans, begin
+        last, start = tag, at
+        if long and length == UNDEFINED:
+            undefined = True
+            if tag == _PIXEL_DATA and vr in _PIXEL_VRS:
+                at = _fragments_end(data, at)
+            elif vr == "SQ" or (implicit and _is_sequence(tag)):
+                at = _items_end(data, at, None, implicit, deep, depth + 1)
+            else:
+                raise _Unusual
+            stop = at - 8
+        else:
+            at = stop = start + length
+            if deep and length and (vr == "SQ" or (implicit and _is_sequence(tag))):
+                at = _items_end(data, start, stop, implicit, deep, depth + 1)
+        if end is not None and at > end:
+            raise _Unusual
+        spans.append(_Span(tag, vr, start, stop, undefined, begin, at))
+    return spans, at
+
+
+def _items_end(data: bytes, at: int, end: int | None, implicit: bool, deep: bool, depth: int) -> int:  # noqa: PLR0913, PLR0917  as for `_elements`
+    """Where a sequence ends whose items begin here, its delimiter included."""
+    if depth > MAX_DEPTH:
+        raise _Unusual
+    while at != end:
+        if at + 8 > len(data):
+            raise _Unusual
+        group, number, length = _HEADER(data, at)
+        at += 8
+        if group == _DELIMITERS and number == _SEQUENCE_END and end is None and not length:
+            return at
+        stop = None if length == UNDEFINED else at + length
+        if group != _DELIMITERS or number != _ITEM or (stop is not None and end is not None and stop > end):
+            raise _Unusual
+        _, at = _elements(data, at, stop, implicit=implicit, deep=deep, depth=depth)
+        if end is not None and at > end:
+            raise _Unusual
+    return at
+
+
+def _fragments_end(data: bytes, at: int) -> int:
+    """Where encapsulated pixels end whose first item begins here, their delimiter included."""
+    while at + 8 <= len(data):
+        group, number, length = _HEADER(data, at)
+        at += 8
+        if group == _DELIMITERS and number == _SEQUENCE_END and not length:
+            return at
+        if group != _DELIMITERS or number != _ITEM or length == UNDEFINED:
+            break
+        at += length
+    raise _Unusual
+
+
+@lru_cache(8192)
+def _is_sequence(tag: int) -> bool:
+    return dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ"
+
+
+def _data_set(  # noqa: PLR0913  what a data set is made of
+    data: bytes,
+    spans: list[_Span],
+    implicit: bool,
+    encodings: Encodings = default_encoding,
+    *,
+    rest: Rest | None = None,
+    views: bool = False,
+) -> Dataset:
+    parent = encodings
+    elements: dict[BaseTag, DataElement | RawDataElement] = {}
+    for tag, vr, start, stop, undefined, begin, end in spans:
+        key = BaseTag(tag)
+        value: Any
+        if undefined and tag != _PIXEL_DATA:
+            elements[key] = _by_pydicom(data[begin:end], implicit, encodings)
+            continue
+        if start == stop and not undefined:
+            value = _EMPTY[vr] if vr else None
+        elif stop > len(data):
+            value = _beyond(start, stop, rest)
+        elif views and stop - start >= _LONG and vr in _PIXEL_VRS and not undefined:
+            value = memoryview(data)[start:stop]
+        else:
+            value = data[start:stop]
+        length = UNDEFINED if undefined else stop - start
+        elements[key] = RawDataElement(key, vr, length, value, start, implicit, True)
+        if tag == _CHARACTER_SET:
+            encodings = list(_encodings(value or b"", implicit))
+    ds = Dataset(elements, parent_encoding=parent)
+    ds.set_original_encoding(implicit, True, encodings)
+    return ds
+
+
+def _beyond(start: int, stop: int, rest: Rest | None) -> bytes:
+    value = b"" if rest is None else rest(start, stop - start)
+    if len(value) != stop - start:
+        raise _Unusual
+    return value
+
+
+def _by_pydicom(element: bytes, implicit: bool, encodings: Encodings) -> DataElement | RawDataElement:
+    return next(data_element_generator(BytesIO(element), implicit, True, encoding=encodings))
+
+
+@lru_cache(256)
+def _encodings(stated: bytes, implicit: bool) -> tuple[str, ...]:
+    """Python's names for the values of Specific Character Set."""
+    raw = RawDataElement(
+        BaseTag(_CHARACTER_SET), None if implicit else "CS", len(stated), stated, 0, implicit, True
+    )
+    return tuple(convert_encodings(convert_raw_data_element(raw).value))
