@@ -18,6 +18,8 @@ from inference.evaluate.scene import open_scene
 SHEET = 8
 """Photographs on a sheet."""
 PANEL_PX = 180
+DOTS = 500
+"""Pairs of different persons that are drawn."""
 
 
 def _axes(columns: int, width: float) -> Any:
@@ -54,6 +56,8 @@ def rocs(found: Sequence[Evaluated], judges: Sequence[Judge], file: Path) -> Non
             truth = np.arange(len(own) + len(impostors)) < len(own)
             false, true = curve(np.concatenate([own, impostors]), truth)
             axis.plot(np.maximum(false, 1e-4), true, label=method.name)
+        chance = np.geomspace(1e-4, 1, 100)
+        axis.plot(chance, chance, "k:", linewidth=1, label="a stranger, by definition")
         axis.set(xscale="log", xlim=(1e-4, 1), ylim=(0, 1.02), xlabel="false accept rate",
                  ylabel="share recognised", title=f"persons, by {judge.name}")  # fmt: skip
     if told:
@@ -77,21 +81,29 @@ def rocs(found: Sequence[Evaluated], judges: Sequence[Judge], file: Path) -> Non
 
 
 def spread(found: Sequence[Evaluated], judges: Sequence[Judge], file: Path) -> None:
-    """How cosines between results and own originals are spread, against those of different persons."""
+    """Cosines between results and own originals, a row of dots for each method, below those of different persons."""
     figure, axes = _axes(len(judges), 6.0 * len(judges))
+    rows = ["different persons", *(method.name for method in found)]
+    draw = np.random.default_rng(0)
     for axis, judge in zip(axes, judges, strict=True):
-        bins = np.linspace(-0.4, 1.0, 57)
-        axis.hist(judge.gallery.impostors, bins, density=True, color="0.8", label="different persons")
-        for method in found:
-            own = method.measured[f"identity {judge.name}"].series.get("own", [])
-            axis.hist(own, bins, density=True, histtype="step", linewidth=1.4, label=method.name)
+        told = [method.measured[f"identity {judge.name}"].series.get("own", []) for method in found]
+        impostors = judge.gallery.impostors
+        told.insert(0, draw.choice(impostors, min(len(impostors), DOTS), replace=False).tolist())
+        for row, cosines in enumerate(told):
+            height = row + draw.uniform(-0.3, 0.3, len(cosines))
+            axis.plot(
+                cosines, height, ".", markersize=4, alpha=0.5, color="0.5" if row == 0 else f"C{row - 1}"
+            )
+            if cosines:
+                axis.plot([np.median(cosines)] * 2, [row - 0.4, row + 0.4], color="k", linewidth=1.5)
         for rate, threshold in zip(FALSE_ACCEPT_RATES, judge.gallery.thresholds, strict=True):
             axis.axvline(threshold, color="k", linestyle=":", linewidth=1)
-            axis.text(
-                threshold, axis.get_ylim()[1], f"FAR {rate:g} ", va="top", ha="right", rotation=90, fontsize=8
-            )
-        axis.set(xlabel="cosine to the own original", ylabel="density", title=judge.name)
-    axes[0].legend(fontsize=8)
+            axis.text(threshold, 0.5, f"FAR {rate:g} ", va="top", ha="right", rotation=90, fontsize=8)
+        axis.set(
+            xlabel="cosine to the own original; the stroke is the median", title=judge.name, xlim=(-0.4, 1.03)
+        )
+        axis.set_yticks(range(len(rows)), rows, fontsize=8)
+        axis.set_ylim(len(rows) - 0.5, -0.5)
     figure.savefig(file, dpi=110)
 
 
