@@ -13,8 +13,8 @@ from inference.regions import agreement
 CONFIRMED = 0.5
 """Least mean agreement of landmarks and segmentation that confirms a face."""
 EACH_CONFIRMED = 0.2
-"""Least agreement about each of both eyes, nose and mouth before a face is compared with another: where one of them lies
-elsewhere, the face is aligned so that it is unlike anybody."""
+"""Least agreement about each of both eyes, nose and mouth before a face is compared with another: where one of them
+lies elsewhere, the face is aligned so that it is unlike anybody."""
 SAME_FACE = 0.3
 """Intersection over union from which on two boxes are looks at one face."""
 TURNED_SCORE = 0.9
