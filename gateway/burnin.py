@@ -1,9 +1,9 @@
 """Text in the pixels: names and dates that were burned into a photograph, found by RapidOCR and painted out.
 
 A reader misses at one size or turn what it sees at another, so a picture is looked at several times
-(:func:`views`): small, for large letters, at all four quarter turns; larger, at two; and, of a large photograph, once
-more with 3000 pixels on its longer side. Letters from about 10 pixels height in a look are found: in a picture of
-4000 pixels those of 13 and more.
+(:func:`gateway.looks.views`): small, for large letters, at all four quarter turns; larger, at two; and, of a large
+photograph, once more with 3000 pixels on its longer side. Letters from about 10 pixels height in a look are found: in a
+picture of 4000 pixels those of 13 and more.
 
 What was painted out is read again close by (:meth:`TextFinder.left`): larger than before, at all four turns, with what
 stands beside it, so that the rest of a line of which a part was found is found too.
@@ -14,7 +14,7 @@ less is enough (:data:`NEIGHBOUR_SCORE`): a line is often read in pieces.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,13 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.errors import Held, Misconfigured
+from gateway.looks import LARGEST_PX, Rgb, placed, places, views
 from inference.blend import erased
 
-LOOKS = ((1000, (0, 1, 2, 3)), (1500, (0, 1)), (3000, (0,)))
-"""Longer side of each look in pixels, and the quarter turns it is made at."""
-LARGEST_PX = LOOKS[-1][0]
-ENLARGED = 2.0
-"""Small pictures are enlarged by this at most."""
 MIN_SCORE = 0.8
 NEIGHBOUR_SCORE = 0.5
 MIN_SIGNS = 3
@@ -37,10 +33,6 @@ SAME_PLACE = 0.6
 """Share of a box inside a better reading's box from which on it is another look at the same text."""
 ROUNDS = 3
 """Times that what is left is painted out, and read again, before it holds."""
-NEAR = 2.0
-"""Read again around what was painted out, as a share of its height."""
-NEAREST_PX = 32
-"""Read again around it at the least."""
 MARGIN = 0.35
 """Painted around a text, as a share of its height; twice that before and after it, where a reader cuts letters off."""
 
@@ -55,8 +47,6 @@ A row of digits without a unit may be a ruler's, a date or a number of a patient
 """
 
 _IDEOGRAPH = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-
-Rgb = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +112,7 @@ class TextFinder:
         """
         seen: list[Text] = []
         for picture, back in views(rgb):
-            seen += [Text(_placed(one.box, back), one.text, one.score) for one in self._read(picture)]
+            seen += [Text(placed(one.box, back), one.text, one.score) for one in self._read(picture)]
             if any_one and any(self._counts(text) for text in self._standing(seen)):
                 break
         standing = self._standing(seen)
@@ -197,45 +187,6 @@ class TextFinder:
         return word and not text.score < (NEIGHBOUR_SCORE if neighbour else self._min_score)
 
 
-def views(rgb: Rgb) -> Iterator[tuple[Rgb, NDArray[np.float32]]]:
-    """The looks at one picture (H, W, 3), and the matrix (2, 3) that takes each look's points back to the picture."""
-    import cv2
-
-    height, width = rgb.shape[:2]
-    before = 0
-    for side_px, turns in LOOKS:
-        scale = min(side_px / max(height, width), ENLARGED)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        if max(size) <= 1.2 * before:
-            continue  # as large as the look before it
-        before = max(size)
-        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        small = (
-            rgb if size == (width, height) else np.asarray(cv2.resize(rgb, size, interpolation=way), np.uint8)
-        )
-        for quarters in turns:
-            yield (
-                np.ascontiguousarray(np.rot90(small, quarters)),
-                _back(size, quarters, width / size[0], height / size[1]),
-            )
-
-
-def _back(size: tuple[int, int], quarters: int, x_scale: float, y_scale: float) -> NDArray[np.float32]:
-    """Where a point (x, y) of a picture of ``size``, turned counter-clockwise, comes from, in the original's pixels."""
-    width, height = size
-    way = {
-        0: [[1, 0, 0], [0, 1, 0]],
-        1: [[0, -1, width], [1, 0, 0]],
-        2: [[-1, 0, width], [0, -1, height]],
-        3: [[0, 1, 0], [-1, 0, height]],
-    }[quarters]
-    return np.asarray(np.diag([x_scale, y_scale]) @ np.array(way), np.float32)
-
-
-def _placed(box: NDArray[np.float32], back: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(box @ back[:, :2].T + back[:, 2], np.float32)
-
-
 def _signs(text: str) -> str:
     return "".join(sign for sign in text.casefold() if sign.isalnum())
 
@@ -244,31 +195,6 @@ def _share_inside(box: NDArray[np.float32], other: NDArray[np.float32]) -> float
     """Share of a box's upright hull that lies inside another's, in [0, 1]."""
     low, high = np.maximum(box.min(0), other.min(0)), np.minimum(box.max(0), other.max(0))
     return float(np.prod(np.clip(high - low, 0, None)) / max(float(np.prod(np.ptp(box, axis=0))), 1e-6))
-
-
-def places(painted: NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
-    """Parts (x0, y0, x1, y1) of a picture that hold its ``painted`` pixels (H, W) and what is near; none overlap."""
-    height, width = painted.shape
-    boxes = []
-    for x0, y0, x1, y1 in _hulls(painted):
-        near = max(NEAREST_PX, round(NEAR * min(x1 - x0, y1 - y0)))
-        boxes.append((max(0, x0 - near), max(0, y0 - near), min(width, x1 + near), min(height, y1 + near)))
-    while True:
-        covered = np.zeros((height, width), np.bool_)
-        for x0, y0, x1, y1 in boxes:
-            covered[y0:y1, x0:x1] = True
-        joined = _hulls(covered)
-        if len(joined) == len(boxes):
-            return joined
-        boxes = joined
-
-
-def _hulls(mask: NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
-    """Upright boxes (x0, y0, x1, y1) around the connected parts of a mask (H, W)."""
-    import cv2
-
-    stats = cv2.connectedComponentsWithStats(mask.astype(np.uint8))[2]
-    return [(x, y, x + across, y + down) for x, y, across, down, _ in stats[1:].tolist()]
 
 
 def text_mask(texts: Sequence[Text], height: int, width: int) -> NDArray[np.bool_]:

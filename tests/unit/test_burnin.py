@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from photographs import skin
 from PIL import Image, ImageDraw, ImageFont
 
-from gateway.burnin import ALLOWED, NEAREST_PX, Text, TextFinder, painted_out, places
+from gateway.burnin import ALLOWED, Text, TextFinder, painted_out
 from gateway.errors import Held, Misconfigured
+from gateway.looks import NEAREST_PX, places
 
 pytest.importorskip("rapidocr")
 BURNED_IN = "DOE^JANE 1970-01-02 MRN 12345678"
