@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from gateway import forward, log
+from gateway import forward, header, log
 from gateway.audit import Trail
 from gateway.errors import Held, Postponed, Refused
 from gateway.forward import Answer, Report, Shipment
@@ -124,8 +124,7 @@ class Stages:
             detail = f"the process ended {UNFINISHED_LIMIT} times while this object was treated"
             return self._hold(entry, Held("defect", detail), start)
         try:
-            others = self._others(entry)
-            cleared = self.treat(self.spool.original(entry.instance.sha256), others)
+            cleared = self.treat(self._original(entry), self._others(entry))
             if not isinstance(cleared, Cleared):
                 raise TypeError("a treatment gives a cleared object or raises")  # noqa: TRY301
             self._clear(entry, cleared, start)
@@ -143,6 +142,25 @@ class Stages:
             detail = f"the treatment failed unexpectedly ({type(error).__name__})"
             self._hold(entry, Held("defect", detail), start)
         return None
+
+    def _original(self, entry: Entry) -> Path:
+        """The file that was received.
+
+        Raises
+        ------
+        Held
+            ``damaged``: what is on disk is something else by now.
+        Postponed
+            It cannot be read now.
+        """
+        file = self.spool.original(entry.instance.sha256)
+        try:
+            is_same = header.digest(file) == entry.instance.sha256
+        except OSError as error:
+            raise Postponed("spool", f"an original cannot be read ({error.strerror})") from error
+        if not is_same:
+            raise Held("damaged", "the original on disk is no longer what was received")
+        return file
 
     def _others(self, entry: Entry) -> list[Path]:
         """The other originals of the study, whatever became of them, and in whichever arrival they came."""

@@ -152,9 +152,8 @@ def test_reports_and_videos_of_a_study_are_refused_with_a_reason_and_its_photogr
             assert "(Success)" in storescu(peer.port, [file], options=["-R"]).stderr
         film = storescu(peer.port, [save(video, tmp_path / "video.dcm")], options=["-R", "-xn"])
         assert "(Success)" in film.stderr, film.stderr
-        wait_until(
-            lambda: peer.counts()["forwarded"] == 1 and peer.counts()["refused"] == 3, "all is settled"
-        )
+        settled(peer, 1, State.FORWARDED)
+        settled(peer, 3, State.REFUSED)
         assert peer.stop() == 0
     ledger = Ledger(sqlite_url(peer.folder / "state" / "ledger.sqlite"))
     refused = ledger.entries(state=State.REFUSED)

@@ -1,5 +1,6 @@
 """The work of the workflows, each stage by itself, with treatments and archives that misbehave."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,11 +44,18 @@ def make(tmp_path: Path) -> Iterator[Callable[[Treat], Stages]]:
     ledger.close()
 
 
+META = bytes(128) + b"DICM\x02\0\0\0UL\x04\0" + bytes(4)
+
+
+def digest_of(index: int) -> str:
+    return hashlib.sha256(b"original %d" % index).hexdigest()
+
+
 def arrive(stages: Stages, number: int = 1) -> tuple[list[InstanceId], ArrivalId]:
     for index in range(number):
-        digest = f"{index:064x}"
-        file = stages.spool.incoming / "x.dcm"
-        file.write_bytes(b"original")
+        digest = digest_of(index)
+        file = stages.spool.incoming / f"{index}.dcm"
+        file.write_bytes(META + b"original %d" % index)
         stages.spool.keep_original(file, digest)
         uid = OriginalUid(f"1.2.{index}")
         instance = Instance(uid, OriginalUid("1.9"), OriginalUid("1.8"), "1.2.3", "1.2.4", digest, 8)
@@ -141,7 +149,7 @@ def test_a_treatment_sees_the_other_originals_of_its_arrival(make: Callable[[Tre
     waiting, _ = arrive(stages, 3)
     for instance in waiting:
         stages.treat_one(instance)
-    files = {stages.spool.original(f"{index:064x}") for index in range(3)}
+    files = {stages.spool.original(digest_of(index)) for index in range(3)}
     assert [{original, *others} for original, others in seen] == [files] * 3
     assert all(original not in others for original, others in seen)
 
@@ -164,7 +172,21 @@ def test_one_that_is_treated_again_alone_is_still_compared_with_its_study(
     (again,) = stages.ledger.gather(0)
     assert stages.waiting(again) == [waiting[0]]
     stages.treat_one(waiting[0])
-    assert seen[-1] == [stages.spool.original(f"{1:064x}")]
+    assert seen[-1] == [stages.spool.original(digest_of(1))]
+
+
+def test_an_original_that_was_changed_is_held_and_one_that_is_gone_is_waited_for(
+    make: Callable[[Treat], Stages],
+) -> None:
+    stages = make(clears)
+    waiting, _ = arrive(stages, 2)
+    stages.spool.original(digest_of(0)).write_bytes(META + b"something else")
+    stages.spool.remove("original", digest_of(1))
+    assert stages.treat_one(waiting[0])
+    assert not stages.treat_one(waiting[1])
+    entries = [stages.ledger.entry(instance) for instance in waiting]
+    assert [entry.reason for entry in entries] == ["damaged", None]
+    assert (entries[1].state, entries[1].attempts) == (State.RECEIVED, 0)
 
 
 def answering(*answers: tuple[Answer, int | None]) -> Callable[..., None]:
