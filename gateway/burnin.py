@@ -36,14 +36,18 @@ ROUNDS = 3
 MARGIN = 0.35
 """Painted around a text, as a share of its height; twice that before and after it, where a reader cuts letters off."""
 
+_ONWARD = "".join(rf"(?:[\s|]+{number}" for number in range(4, 31)) + ")?" * 27
+
 ALLOWED: tuple[str, ...] = (
     r"[LR]",
     r"left|right",
     r"(?:\d{1,2}[\s|]+)*\d{1,3}(?:[.,]\d{1,2})?\s*(?:mm|cm|µm|um|inch|in)\.?",
+    rf"(?:0[\s|]+)?1[\s|]+2[\s|]+3{_ONWARD}",
 )
-"""Patterns of whole texts that say nothing about a person: sides, and scale bars with their unit.
+"""Patterns of whole texts that say nothing about a person: sides, scale bars with their unit, a ruler's 0 1 2 3 ….
 
-A row of digits without a unit may be a ruler's, a date or a number of a patient; it counts as text.
+Any other row of digits without a unit may be a date or a number of a patient and counts as text; so does 0123, a
+ruler's numbers that stand close together.
 """
 
 _IDEOGRAPH = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")

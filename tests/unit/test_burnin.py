@@ -63,7 +63,7 @@ def test_upright_text_along_the_edge_is_found(finder: TextFinder) -> None:
     assert finder.find(np.ascontiguousarray(np.rot90(written(skin(200, 520), BURNED_IN, 16))))
 
 
-@pytest.mark.parametrize("text", ["10 mm", "0 1 2 3 4 5 cm", "LEFT", "5 cm"])
+@pytest.mark.parametrize("text", ["10 mm", "0 1 2 3 4 5 cm", "LEFT", "5 cm", "0  1  2  3  4"])
 def test_scale_bars_and_sides_are_allowed(finder: TextFinder, text: str) -> None:
     assert finder.find(written(skin(200, 300), text, 20)) == []
     assert TextFinder(allow=()).find(written(skin(200, 300), "LEFT SIDE", 20)) != []
@@ -76,7 +76,23 @@ def test_a_number_that_stands_alone_is_found_beside_a_scale_bar(finder: TextFind
     assert all(text.box[:, 1].min() > 95 for text in found)
 
 
-@pytest.mark.parametrize("text", ["12345678", "L. Doe", "1970-01-02", "19700102 mm", "02.01.70", "MRN 5 cm"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "12345678",
+        "L. Doe",
+        "1970-01-02",
+        "19700102 mm",
+        "02.01.70",
+        "MRN 5 cm",
+        "1 2",
+        "0123",
+        "1 2 4",
+        "17 04 1951",
+        "1 2 3 5",
+        "2 3 4 5",
+    ],
+)
 def test_nothing_else_is_allowed(text: str) -> None:
     import re
 
