@@ -69,6 +69,10 @@ class Losses:
                 f"ffe_region must be {' or '.join(REGIONS)} and diff_form {' or '.join(FORMS)}, not "
                 f"{self.ffe_region!r} and {self.diff_form!r}"
             )
+        if not (all(one >= 0 for one in (self.ffe, self.diff, self.seen_weight)) and self.snr_gamma > 0):
+            raise RecipeError("ffe, diff and seen_weight must be 0 or more, snr_gamma more than 0")
+        if not (0 <= self.ffe_share <= 1 and 0 <= self.memory < 1 and -1 <= self.diff_margin <= 1):
+            raise RecipeError("ffe_share lies in [0, 1], memory in [0, 1) and diff_margin in [-1, 1]")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

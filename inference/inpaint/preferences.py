@@ -19,7 +19,7 @@ from inference.inpaint.finetune import arguments, asked
 from inference.inpaint.lessons import teach
 from inference.inpaint.losses import Preference, painted_error
 from inference.inpaint.tuning import Condition, Tuner, Tuning
-from inference.recipe import recipe
+from inference.recipe import RecipeError, recipe
 
 STORED = 512
 """Pairs kept in memory."""
@@ -37,6 +37,13 @@ class Preferring:
     anchor: float = 1.0
     memory: float = 0.98
     seam: float = 0.5
+
+    def __post_init__(self) -> None:
+        positive = all(one >= 0 for one in (self.margin, self.anchor, self.seam))
+        if not (self.beta > 0 and positive and 0 <= self.memory < 1):
+            raise RecipeError(
+                "beta must be more than 0; margin, anchor and seam 0 or more; memory lie in [0, 1)"
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,11 +25,13 @@ from inference.inpaint import inpainter
 from inference.inpaint.build import without_paths
 from inference.inpaint.importing import fuse_lora
 from inference.progress import learning_rate, load_state, save_state, write_figures
+from inference.recipe import RecipeError
 
 Item_co = TypeVar("Item_co", covariant=True)
 
 UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
 TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj"]
+PRECISIONS = ("auto", "no", "bf16", "fp16")
 
 
 class PipelineError(DataError):
@@ -75,6 +77,17 @@ class Tuning:
     judged: int = 64
     judge_every: int = 200
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        counts = (self.steps, self.batch, self.accumulate, self.rank, self.judged, self.judge_every)
+        if min(counts) < 1 or self.workers < 0:
+            raise RecipeError(
+                "steps, batch, accumulate, rank, judged and judge_every must be 1 or more, workers 0 or more"
+            )
+        if not (self.learning_rate > 0 and 0 <= self.average_decay < 1):
+            raise RecipeError("learning_rate must be more than 0, average_decay lie in [0, 1)")
+        if self.precision not in PRECISIONS:
+            raise RecipeError(f"precision is {self.precision!r}, and must be one of {', '.join(PRECISIONS)}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -230,6 +230,25 @@ def test_a_recipe_that_cannot_be_followed_says_why(tmp_path: Path, text: str, to
         recipe(finetune.Losses, tmp_path / "r.toml", "loss")
 
 
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        (finetune.Losses, {"ffe": -1.0}),
+        (finetune.Losses, {"diff": float("nan")}),
+        (finetune.Losses, {"ffe_share": 2.0}),
+        (Tuning, {"steps": 0}),
+        (Tuning, {"learning_rate": 0.0}),
+        (Tuning, {"precision": "int8"}),
+        (Tuning, {"workers": -1}),
+        (preferences.Preferring, {"beta": 0.0}),
+        (preferences.Preferring, {"memory": 1.0}),
+    ],
+)
+def test_a_number_that_cannot_be_meant_is_refused(kind: type, wrong: dict[str, object]) -> None:
+    with pytest.raises(RecipeError):
+        kind(**wrong)
+
+
 def test_a_form_of_diff_that_is_none_is_refused() -> None:
     with pytest.raises(RecipeError, match="separate or literal"):
         finetune.Losses(diff_form="apart")
