@@ -47,12 +47,13 @@ class MaskOptions:
     keep_margin
         Lesions are grown by this fraction of the face's width before they are kept.
     hide_margin
-        Faces and features are grown by this fraction of it before they are hidden.
+        Faces and features are grown by this fraction of it before they are hidden: hairline, ears and outline tell
+        the person too (docs/performance.md).
     """
 
     lesion_over_features: LesionRule = "hide"
     keep_margin: float = 0.02
-    hide_margin: float = 0.05
+    hide_margin: float = 0.12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
