@@ -15,7 +15,8 @@ from inference.contract import Face, FaceAnalyser, Image, Mask
 from inference.regions import reflected
 
 LEAST_FACE_PX = 20.0
-"""Side of a box below which nobody is recognised."""
+"""Side of a box below which nobody is looked for: at 20 pixels a 512-d recogniser still knew 26 of 26 people again, at
+16 pixels 19. Neither a nearer look nor the segmentation tells such faces from knots of ties, so both hold."""
 LARGEST_SHARE = 0.5
 """Side of a box, as a share of the picture's longer side, above which it is the segmentation's to see features in it:
 bare skin from close by makes a detector guess at faces that fill the picture."""

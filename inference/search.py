@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from inference.contract import Face, FaceAnalyser, Image, Models
+from inference.crops import spans
 from inference.regions import agreement
 
 CONFIRMED = 0.5
@@ -89,6 +90,8 @@ def _far(image: Image, analyser: FaceAnalyser) -> list[Face]:
         height, width = part.shape[:2]
         for face in analyser.find(part, doubtful=True):
             x0, y0, x1, y1 = (float(v) for v in face.box)
+            if not float(np.hypot(*spans(face.landmarks)[1])) > 1:
+                continue  # no direction can be told from it
             inside = (
                 (x0 > 0 or left == 0)
                 and (y0 > 0 or top == 0)
