@@ -14,7 +14,7 @@ import close_ups  # noqa: E402
 import controls  # noqa: E402
 
 from gateway.redact import Redacted, Redactor  # noqa: E402
-from inference.anonymize import MaskOptions  # noqa: E402
+from inference.anonymize import MaskOptions, plan  # noqa: E402
 from inference.blend import erased  # noqa: E402
 from inference.inpaint.data import read_image  # noqa: E402
 
@@ -87,33 +87,31 @@ def verified(nano, shared):
     """The bundle with the shared pack as its face pack, at the limit of the field notes."""
     from inference.faces.analyser import InsightFaceAnalyser
 
-    return replace(nano, faces=InsightFaceAnalyser(shared / controls.PACK), similarity_limit=0.42)
+    models = replace(nano, faces=InsightFaceAnalyser(shared / controls.PACK), similarity_limit=0.42)
+    return Redactor(models, MaskOptions(), attempts=1)
 
 
 @pytest.mark.models
 def test_blur_and_bar_in_the_place_of_the_painter_are_recognised(verified, london):
-    pictures = [(file.stem, read_image(file)) for file, _ in london[:80:40]]
-    rows = controls.stopped(verified, pictures)
-    for row in rows:
-        if row["control"] in ("blur", "bar"):
-            assert row["similarity"] >= 0.42, row
-            assert row["end"] != "released", row
+    for file, _ in london[:80:40]:
+        for row in controls.controlled(verified, file.stem, read_image(file)):
+            if row["control"] in ("blur", "bar"):
+                assert row["similarity"] >= 0.42, row
+                assert row["end"] == "similarity", row
 
 
 @pytest.mark.models
 def test_the_verifier_does_not_stop_everything(verified, london, monkeypatch):
     """Where the face is wiped away, the same gates let the picture pass."""
-    monkeypatch.setattr(controls, "CONTROLS", {"wiped": lambda image, faces: wiped})
-    name, image = london[0][0].stem, read_image(london[0][0])
-    from inference.anonymize import plan
-
-    wiped = erased(image, plan(image, verified, MaskOptions()).hide)
-    (row,) = controls.stopped(verified, [(name, image)])
+    image = read_image(london[0][0])
+    wiped = erased(image, plan(image, verified.models, MaskOptions()).hide)
+    monkeypatch.setattr(controls, "CONTROLS", {"wiped": lambda _image, _faces: wiped})
+    (row,) = controls.controlled(verified, "wiped", image)
     assert row["similarity"] < 0.42
     assert row["end"] == "released"
 
 
 @pytest.mark.models
 def test_a_face_that_no_detector_finds_never_leaves_by_that(nano, london):
-    pictures = [(file.stem, read_image(file)) for file, _ in london[:80:40]]
-    assert set(controls.unseen(nano, pictures)) == {"unverified"}
+    for file, _ in london[:80:40]:
+        assert controls.unseen(Redactor(nano, MaskOptions(), attempts=1), read_image(file)) == "unverified"
