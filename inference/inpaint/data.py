@@ -20,6 +20,9 @@ from inference.split import held_back
 
 STORE_PX = 256
 STORE_SPANS = 4.4
+GROWN = (0.005, 0.11)
+"""How far what is hidden may reach beyond the labelled face, a share of the sample's side: the gateway's hide_margin of
+0.12 face widths is 0.08 of it."""
 REGIONS = {"skin": 1, "brow": 2, "eye": 3, "nose": 4, "mouth": 5}
 TONES = ("light", "medium", "dark")
 
@@ -181,7 +184,7 @@ def look(
     regions = cv2.warpAffine(label, frame, area, flags=cv2.INTER_NEAREST)
     spots = cv2.warpAffine(lesion.astype(np.uint8), frame, area, flags=cv2.INTER_NEAREST) > 0
     picture = _tint(np.asarray(warped, np.uint8), draw)
-    grown = round(size_px * draw.uniform(0.005, 0.06))
+    grown = round(size_px * draw.uniform(*GROWN))
     oval = cv2.dilate((regions > 0).astype(np.uint8), _disc(grown)) > 0
     if draw.random() < 0.15:
         oval |= _blob(size_px, draw)
