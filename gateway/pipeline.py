@@ -100,7 +100,8 @@ class Pipeline:
     def reconcile(self) -> int:
         """Start again arrivals that have something to do and no workflow to do it; returns their number.
 
-        There are none unless the workflows' database was lost, their version changed, or one of them failed.
+        There are none unless the workflows' database was lost, their version changed, or one of them failed, as it
+        does where the disk is too full for its successor.
 
         Raises
         ------

@@ -20,6 +20,8 @@ from gateway.spool import Spool
 DAY_S = 86_400.0
 STRAY_S = 3_600.0
 RETENTION_EVERY_S = 3_600.0
+RECONCILE_EVERY_S = 300.0
+"""A workflow that could not even leave a successor, as on a full disk, is found out this soon."""
 BATCH = 500
 
 
@@ -87,7 +89,7 @@ def start(duties: Duties) -> BackgroundScheduler:
     for job, every_s in (
         (duties.gather, sweep_s),
         (duties.retire, RETENTION_EVERY_S),
-        (duties.reconcile, RETENTION_EVERY_S),
+        (duties.reconcile, RECONCILE_EVERY_S),
     ):
         scheduler.add_job(guarded(job), "interval", seconds=every_s, id=job.__name__)
     scheduler.start()

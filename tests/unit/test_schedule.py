@@ -120,6 +120,15 @@ def test_a_quiet_study_is_started_once_and_again_only_if_starting_failed(duties:
     assert len(workflows.submitted) == 2
 
 
+def test_what_lost_its_workflow_does_not_wait_long(duties: Duties) -> None:
+    clock = schedule.start(duties)
+    try:
+        every_s = {job.id: job.trigger.interval.total_seconds() for job in clock.get_jobs()}
+    finally:
+        clock.shutdown()
+    assert every_s == {"gather": 0.2, "retire": 3600.0, "reconcile": 300.0}
+
+
 def test_a_job_that_fails_is_told_by_its_class_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
 
