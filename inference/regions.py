@@ -76,36 +76,44 @@ def segment(image: Image, faces: Sequence[Face], segmenter: Segmenter, *, mirror
     return Regions(merged[..., ::-1] if mirrored else merged, segmenter.classes, scale)
 
 
-def agreement(image: Image, faces: Sequence[Face], segmenter: Segmenter) -> Floats:
-    """How well the segmentation sees both eyes, nose and mouth where F faces have their landmarks: (F, 4) in [0, 1].
+def agreement(
+    image: Image, faces: Sequence[Face], segmenter: Segmenter, lesions: Sequence[str] = ()
+) -> tuple[Floats, Floats]:
+    """How well the segmentation sees both eyes, nose and mouth where F faces have their landmarks.
 
     Each face is looked at turned upright by its own landmarks, so a face taken upside down agrees badly.
+
+    Returns
+    -------
+    float32 (F, 4), float32 (F, 4)
+        How surely each of them is there, and how surely one of the classes ``lesions`` lies there instead, in [0, 1].
 
     Raises
     ------
     inference.contract.Unavailable
         The segmenter cannot answer now.
     """
+    agreed, covered = np.zeros((len(faces), 4), np.float32), np.zeros((len(faces), 4), np.float32)
     if not faces:
-        return np.zeros((0, 4), np.float32)
+        return agreed, covered
     size = segmenter.size_px
     crops = [face_crop(face.landmarks, size, side_spans=FACE_SEGMENT_SPANS) for face in faces]
     answers = _answered(segmenter, np.stack([crop.take(image) for crop in crops]))
     reach = max(1, round(0.08 * size / FACE_SEGMENT_SPANS))
-    agreed = []
-    for face, crop, answer in zip(faces, crops, answers, strict=True):
+    rows = [segmenter.classes.index(name) for name in lesions]
+    for index, (face, crop, answer) in enumerate(zip(faces, crops, answers, strict=True)):
         points = face.landmarks @ crop.matrix[:, :2].T + crop.matrix[:, 2]
         places = zip(("eye", "eye", "nose", "mouth"), [*points[:3], points[3:].mean(0)], strict=True)
-        seen = []
-        for name, (x, y) in places:
+        for place, (name, (x, y)) in enumerate(places):
             at = answer[
-                segmenter.classes.index(name),
+                :,
                 max(0, round(y) - reach) : max(0, round(y) + reach + 1),
                 max(0, round(x) - reach) : max(0, round(x) + reach + 1),
             ]
-            seen.append(float(at.max()) if at.size else 0.0)
-        agreed.append(seen)
-    return np.array(agreed, np.float32)
+            if at[0].size:
+                agreed[index, place] = at[segmenter.classes.index(name)].max()
+                covered[index, place] = at[rows].sum(0).max()
+    return agreed, covered
 
 
 def _answered(segmenter: Segmenter, views: Image) -> Floats:

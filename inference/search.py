@@ -16,6 +16,8 @@ CONFIRMED = 0.5
 EACH_CONFIRMED = 0.2
 """Least agreement about each of both eyes, nose and mouth before a face is compared with another: where one of them
 lies elsewhere, the face is aligned so that it is unlike anybody."""
+COVERED = 0.7
+"""Least certainty of a lesion that it lies over one of them."""
 SAME_FACE = 0.3
 """Intersection over union from which on two boxes are looks at one face."""
 TURNED_SCORE = 0.9
@@ -46,14 +48,14 @@ def search(image: Image, models: Models) -> list[Face]:
     upright = models.faces.find(image)
     turned = models.faces.find(image, thorough=True)
     found = [*upright, *turned]
-    sure = agreement(image, found, models.segmenter).mean(1)
+    sure = agreement(image, found, models.segmenter)[0].mean(1)
     known = [face for face, confirmed in zip(found, sure, strict=True) if confirmed >= CONFIRMED]
     far = [
         face for face in _far(image, models.faces) if all(_overlap(face, one) <= SAME_FACE for one in known)
     ]
     looks = [
         *zip(found, sure, strict=True),
-        *zip(far, agreement(image, far, models.segmenter).mean(1), strict=True),
+        *zip(far, agreement(image, far, models.segmenter)[0].mean(1), strict=True),
     ]
     distinct: list[Face] = []
     for face, confirmed in sorted(looks, key=lambda pair: -pair[1] * pair[0].score):
@@ -73,13 +75,17 @@ def search(image: Image, models: Models) -> list[Face]:
 def aligned(image: Image, faces: Sequence[Face], models: Models) -> bool:
     """Whether the segmentation confirms the landmarks of every one of these faces, each eye, nose and mouth of it.
 
+    One under a lesion is not refuted by not being seen.
+
     Raises
     ------
     inference.contract.Unavailable
         A model cannot answer now.
     """
-    agreed = agreement(image, faces, models.segmenter)
-    return bool((agreed.mean(1) >= CONFIRMED).all() and (agreed >= EACH_CONFIRMED).all())
+    lesions = [name for name, role in models.roles.items() if role == "lesion"]
+    agreed, covered = agreement(image, faces, models.segmenter, lesions)
+    each = (agreed >= EACH_CONFIRMED) | (covered >= COVERED)
+    return bool((agreed.mean(1) >= CONFIRMED).all() and each.all())
 
 
 def _far(image: Image, analyser: FaceAnalyser) -> list[Face]:

@@ -101,6 +101,18 @@ def test_a_face_of_which_one_landmark_lies_elsewhere_is_not_compared(unseen):
     assert not aligned(picture, [face, face], replace(everything, segmenter=Segmenter(1.0, parts)))
 
 
+def test_a_landmark_under_a_lesion_is_not_refuted():
+    picture, face = photograph(100, 100, 50, 50), Detector().face(50.0, 50.0)
+    roles = dict.fromkeys(CLASSES, "identity") | {"lesion": "lesion"}
+    for parts, expected in (
+        (("eye", "nose", "lesion"), True),
+        (("nose", "mouth", "lesion"), True),
+        (("lesion",), False),
+    ):
+        seen = replace(models(), segmenter=Segmenter(1.0, parts), roles=roles)
+        assert aligned(picture, [face], seen) == expected, parts
+
+
 @pytest.mark.models
 def test_every_one_of_the_six_people_in_the_sample_picture_is_hidden():
     insightface = pytest.importorskip("insightface.data")
