@@ -141,6 +141,11 @@ class Endpoint:
         """Whether it is left alone after a failure."""
         return time.monotonic() < self._rests_until
 
+    @property
+    def checks(self) -> bool:
+        """Whether a model of it is being checked or brought back, so that an answer has to wait."""
+        return self._checking.locked()
+
     def ask(self, question: Question, probe: Question) -> NDArray[Any]:
         """The answer; ``probe`` is a small question to the same model, by which its health is known.
 
@@ -347,12 +352,12 @@ class Endpoints:
             endpoint.in_flight += change
 
     def _in_order(self) -> list[Endpoint]:
-        """Least busy first; among equals each in its turn."""
+        """Least busy first, those that bring a model back last; among equals each in its turn."""
         with self._lock:
             self._turn += 1
             turn = self._turn % len(self._endpoints)
         rotated = self._endpoints[turn:] + self._endpoints[:turn]
-        return sorted(rotated, key=lambda endpoint: endpoint.in_flight)
+        return sorted(rotated, key=lambda endpoint: (endpoint.checks, endpoint.in_flight))
 
 
 def _credentials(certificate: bytes | None) -> Any:

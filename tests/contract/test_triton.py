@@ -140,6 +140,20 @@ def test_another_server_answers_where_one_is_away(triton: Triton) -> None:
     client.endpoints.close()
 
 
+def test_a_server_that_brings_a_model_back_is_asked_last(
+    triton: Triton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from inference.endpoints import Endpoint
+
+    nobody = f"127.0.0.1:{free_port()}"
+    monkeypatch.setattr(Endpoint, "checks", property(lambda self: self.url == nobody))
+    client = Client(nobody, triton.url)
+    for _ in range(4):
+        client.segment()
+    assert client.events() == []
+    client.endpoints.close()
+
+
 def test_nobody_there_is_said_so() -> None:
     pytest.importorskip("tritonclient.grpc")
     client = Client(f"127.0.0.1:{free_port()}")
