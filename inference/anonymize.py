@@ -54,7 +54,7 @@ class MaskOptions:
 
     lesion_over_features: LesionRule = "hide"
     keep_margin: float = 0.02
-    hide_margin: float = 0.12
+    hide_margin: float = 0.15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
