@@ -41,6 +41,8 @@ bench: $(VENV)/installed-bench peers ## Measure what docs/performance.md reports
 	@if [ -d "$(DATA)/data/dicom" ]; then $(BIN)/python benchmarks/files.py --data "$(DATA)/data/dicom"; fi
 	@if [ -d "$(DATA)" ]; then mkdir -p build; \
 	  $(BIN)/python benchmarks/held_back.py --data "$(DATA)" --out build/held-back.json; \
+	  $(BIN)/python benchmarks/close_ups.py --data "$(DATA)" --out build/close-ups.json; \
+	  $(BIN)/python benchmarks/controls.py --data "$(DATA)" --out build/controls.json; \
 	else echo "No portraits at $(DATA) (ANOSKIN_DATA): the bundle is not measured."; fi
 
 clean: ## Remove the environment and what was built; state/ and demo-output/ stay
