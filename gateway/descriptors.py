@@ -15,11 +15,12 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 
 MIN_NAME = 3
 MAX_DIGITS = 5
+_SHORT = 128
 
 STANDARD_WORDS = frozenset(
     """abdomen anonymous arm axial back black blue body breast chest color colour date default derived digital
@@ -45,6 +46,11 @@ def folded(text: str) -> str:
     """``text`` for comparison: without case, accents and width, every script's digits as 0 to 9."""
     if text.isascii():
         return text.casefold()
+    return _folded(text) if len(text) <= _SHORT else _folded.__wrapped__(text)
+
+
+@lru_cache(4096)
+def _folded(text: str) -> str:
     return _unaccented(unicodedata.normalize("NFKC", text).casefold())
 
 

@@ -5,7 +5,7 @@ The context group offers nothing closer to inpainting, and a private code would 
 """
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 from pydicom import DataElement, Dataset
 from pydicom.dataelem import RawDataElement
@@ -140,7 +140,7 @@ def markers(ds: Dataset, profile: Profile, *, edited: bool | None = None, seen: 
     seen
         Whether pixels were looked at; of others nothing may be claimed.
     """
-    codes = {_value(item) for item in items_of(ds, 0x00120064)}
+    codes = _codes_in(ds)
     derived = text_of(ds, 0x00080008) == "DERIVED"
     described = bool(text_of(ds, 0x00082111)) and PIXEL_BY_PIXEL_MASK[0] in {
         _value(item) for item in items_of(ds, _DERIVATION_CODES)
@@ -189,6 +189,21 @@ def _codes(stated: tuple[str, ...]) -> RawDataElement:
     return RawDataElement(BaseTag(0x00120064), "SQ", len(value), value, 0, False, True)
 
 
+def _codes_in(ds: Dataset) -> frozenset[str]:
+    raw: DataElement | RawDataElement | None = ds.get_item(BaseTag(0x00120064))
+    if isinstance(raw, RawDataElement) and isinstance(raw.value, bytes) and len(raw.value) < 1 << 12:
+        return _read_codes(raw.value, raw.is_implicit_VR, raw.is_little_endian)
+    return frozenset(_value(item) for item in items_of(ds, 0x00120064))
+
+
+@lru_cache(256)
+def _read_codes(value: bytes, implicit: bool, little: bool) -> frozenset[str]:
+    """What (0012,0064) states; the same bytes state the same in every object."""
+    tag = BaseTag(0x00120064)
+    ds = Dataset({tag: RawDataElement(tag, "SQ", len(value), value, 0, implicit, little)})
+    return frozenset(_value(item) for item in items_of(ds, 0x00120064))
+
+
 def _code(value: str, meaning: str) -> Dataset:
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning
@@ -201,7 +216,7 @@ def _value(item: Dataset) -> str:
 
 def _methods(methods: Sequence[str]) -> DataElement | RawDataElement:
     text = "\\".join(methods)
-    if text.isascii() and all("\\" not in method for method in methods):
+    if text.isascii() and all(len(method) < 64 and "\\" not in method for method in methods):
         return ascii_element(0x00120063, "LO", text)
     return DataElement(0x00120063, "LO", methods)
 

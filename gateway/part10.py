@@ -58,8 +58,7 @@ def read(source: bytes | Path) -> Dataset:
         The disk could not be read.
     """
     # The disk is read here and not by pydicom, whose OSError may as well mean a broken sequence.
-    with quiet():
-        plain = reader.read(source) if isinstance(source, bytes) else _plain(source)
+    plain = reader.read(source) if isinstance(source, bytes) else _plain(source)
     if plain is not None:
         return plain
     data = source if isinstance(source, bytes) else source.read_bytes()
@@ -81,8 +80,7 @@ def look(file: bytes) -> Dataset:
     Held, Refused
         As for :func:`read`.
     """
-    with quiet():
-        plain = reader.read(file, views=True)
+    plain = reader.read(file, views=True)
     return read(file) if plain is None else plain
 
 
@@ -136,10 +134,8 @@ def peek(file: Path, keywords: Sequence[str]) -> Dataset:
     """
     with file.open("rb") as stream:
         start = stream.read(_HEAD_BYTES)
-        with quiet():
-            plain = reader.read(
-                start, max(len(start), file.stat().st_size), only={tag_for_keyword(k) or 0 for k in keywords}
-            )
+        size = max(len(start), os.fstat(stream.fileno()).st_size)
+        plain = reader.read(start, size, only={0, *(tag_for_keyword(k) or 0 for k in keywords)})
         if plain is not None:
             return plain
         stream.seek(0)

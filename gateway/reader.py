@@ -13,6 +13,7 @@ from functools import lru_cache
 from io import BytesIO
 from struct import Struct
 from typing import Any, NamedTuple
+from warnings import catch_warnings, simplefilter
 
 from pydicom import DataElement, Dataset
 from pydicom.charset import convert_encodings, default_encoding
@@ -322,7 +323,9 @@ def _beyond(start: int, stop: int, rest: Rest | None) -> bytes:
 
 
 def _by_pydicom(element: bytes, implicit: bool, encodings: Encodings) -> DataElement | RawDataElement:
-    return next(data_element_generator(BytesIO(element), implicit, True, encoding=encodings))
+    with catch_warnings():
+        simplefilter("ignore")  # they quote what they read
+        return next(data_element_generator(BytesIO(element), implicit, True, encoding=encodings))
 
 
 @lru_cache(256)
@@ -331,4 +334,6 @@ def _encodings(stated: bytes, implicit: bool) -> tuple[str, ...]:
     raw = RawDataElement(
         BaseTag(_CHARACTER_SET), None if implicit else "CS", len(stated), stated, 0, implicit, True
     )
-    return tuple(convert_encodings(convert_raw_data_element(raw).value))
+    with catch_warnings():
+        simplefilter("ignore")  # they quote what they read
+        return tuple(convert_encodings(convert_raw_data_element(raw).value))

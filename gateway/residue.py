@@ -131,7 +131,8 @@ def _in_texts(
                 found |= {days[day] for day in _days_meant(plain) & days.keys()}
     everything, new, close = "\n".join(carried + changed), "\n".join(changed), "\n".join(squeezed)
     for needle in needles:
-        if any(_stands_in(everything if needle.strong else new, spelling) for spelling in needle.spellings()):
+        texts = everything if needle.strong else new
+        if any(_stands_in(texts, spelling) for spelling in needle.spellings() if spelling in texts):
             found.add(needle.attribute)
         elif needle.strong and not needle.text.isalpha() and "." not in needle.text:
             short = _SEPARATORS.sub("", folded(needle.text))
@@ -161,8 +162,6 @@ def _stays(tag: int, same: bool, profile: Profile, sop_class: str) -> bool:
 
 
 def _stands_in(texts: str, value: str) -> bool:
-    if value not in texts:
-        return False
     # A number with dots, as a UID, is no part of a longer one.
     before, after = (r"(?<![\w.])", r"(?!\w|\.\d)") if _DOTTED.fullmatch(value) else (r"(?<!\w)", r"(?!\w)")
     return re.search(before + re.escape(value) + after, texts) is not None
