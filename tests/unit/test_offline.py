@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from canary import SCRIPTS, canary
 from photographs import Patient, companion, photograph, save, skin
 from pydicom import Dataset, dcmread
 from pydicom.fileset import FileSet
@@ -20,7 +21,9 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from gateway import part10
 from gateway.cli import main
+from gateway.needles import walk
 
 STUDY = generate_uid()
 TOKENS = [token for value in vars(Patient).values() if isinstance(value, str) for token in value.split("^")]
@@ -75,6 +78,34 @@ def test_a_folder_becomes_clean_files_that_name_nobody_and_its_files_stay_as_the
     assert files(place / "in") == before
     assert [p.stat().st_mtime_ns for p in sorted((place / "in").rglob("*"))] == times
     assert (place / "report.jsonl").stat().st_mode & 0o077 == 0
+
+
+def test_an_object_full_of_tokens_leaves_none_in_output_report_or_what_is_said(
+    place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = place / "tokens"
+    folder.mkdir()
+    every = []
+    for number, (character_set, script) in enumerate([*SCRIPTS.items(), ("ISO_IR 192", "")]):
+        ds = photograph(skin(seed=number))
+        every.append(canary(ds, script, number))
+        ds.SpecificCharacterSet = character_set.split("\\")
+        if not script:
+            ds.RecognizableVisualFeatures = "YES"  # so that one is held and its reason is told
+        with part10.quiet():
+            save(ds, folder / f"{number}.dcm")
+    (folder / "cut.dcm").write_bytes((folder / "0.dcm").read_bytes()[:3000])
+    status, lines = deidentify(place, folder)
+    assert status == 3
+    assert [line["state"] for line in lines] == ["released"] * 6 + ["held"] * 2
+    told = "".join(capfd.readouterr()) + (place / "report.jsonl").read_text(encoding="utf-8")
+    tokens = {token for one in every for token in (*one.texts, *one.uids)}
+    assert len(told) > 500
+    assert [token for token in tokens if token in told] == []
+    for line in lines[:6]:
+        file = Path(line["output"]).read_bytes()
+        texts = "\n".join(value for seen in walk(part10.read(file)) for value in seen.values).casefold()
+        assert [token for token in tokens if token.casefold() in texts or token.encode() in file] == []
 
 
 def test_pixels_stay_and_nothing_is_claimed_of_them(place: Path) -> None:

@@ -15,8 +15,8 @@ from pydicom.uid import JPEGBaseline8Bit, JPEGLSLossless
 
 from gateway import frames, part10
 from gateway.errors import Held
-from gateway.mark import mark
 from gateway.haystack import search
+from gateway.mark import mark
 from gateway.needles import collect
 from gateway.profiles import Action, Option, Profile
 from gateway.pseudonym import Pseudonyms
@@ -124,6 +124,26 @@ def test_a_name_in_a_value_that_was_carried_over_is_found() -> None:
     assert clean.Manufacturer == "Studio"
     clean.Manufacturer = ds.Manufacturer
     assert any("Patient's Name" in s for s in residue(original, part10.write(clean), BASIC))
+
+
+def test_image_type_ends_before_a_word_of_the_name() -> None:
+    ds = photograph(skin())
+    ds.PatientName, ds.ImageType = "Perfusion^Primary", ["DERIVED", "PRIMARY", "OTHER", "PERFUSION", "RCBF"]
+    original = received(ds)
+    clean = treated(original)
+    assert clean.ImageType == ["DERIVED", "PRIMARY", "OTHER"]
+    assert residue(original, part10.write(clean), BASIC) == []
+    clean.ImageType = ds.ImageType
+    assert residue(original, part10.write(clean), BASIC) == ["(0010,0010) Patient's Name"]
+    ds.PatientName = "Somebody^Else"
+    assert treated(received(ds)).ImageType == ["DERIVED", "PRIMARY", "OTHER", "PERFUSION", "RCBF"]
+
+
+def test_an_identity_in_a_code_that_an_object_must_have_holds() -> None:
+    ds = photograph(skin())
+    ds.PatientName, ds.ImageType = "Mosaic^Adelheid", ["MOSAIC", "PRIMARY"]
+    original = received(ds)
+    assert residue(original, part10.write(treated(original)), BASIC) == ["(0010,0010) Patient's Name"]
 
 
 def test_a_description_that_equals_a_kept_value_is_no_leak() -> None:
