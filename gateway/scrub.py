@@ -252,7 +252,7 @@ class _Scrubbing:
             return False
         if int(raw.tag) == _IMAGE_TYPE:
             words = value.decode("ascii").split("\\")
-            return self._before_names(words) == words
+            return self._unnamed(words) == words
         if vr not in _FREE or int(raw.tag) in _CODES:
             return True
         text = value.decode("ascii")
@@ -273,13 +273,12 @@ class _Scrubbing:
             kept = [self.identities.without(str(v)) for v in values]
             return self._text(tag, vr, kept) if any(kept) else self._fallback(tag, vr)
         if int(tag) == _IMAGE_TYPE:
-            values = self._before_names([str(v) for v in values])
+            values = self._unnamed([str(v) for v in values])
         return self._text(tag, vr, values)
 
-    def _before_names(self, words: list[str]) -> list[str]:
-        """Image Type up to the first word behind the two that the standard demands in which an identity stands."""
-        named = (place for place, word in enumerate(words) if self.identities.without(word) != word)
-        return words[: max(2, next(named, len(words)))]
+    def _unnamed(self, words: list[str]) -> list[str]:
+        """Image Type; behind the two words that always have to be there, one in which an identity stands is OTHER."""
+        return words[:2] + [w if self.identities.without(w) == w else "OTHER" for w in words[2:]]
 
     def _uids(self, tag: BaseTag, uids: list[str], action: Action) -> RawDataElement:
         # The table keeps only UIDs the standard defines; others stay where the operator or an option says so.
