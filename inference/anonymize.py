@@ -29,9 +29,11 @@ LEAST_FEATURE = 1e-4
 """Share of the picture below which something that looks like a feature is a speck."""
 LEAST_LONE_FEATURE = 1e-3
 """The same for what is more likely a feature than not, in a picture that shows no face."""
-LEAST_FACE_SKIN = 0.1
-"""Share of a picture that shows the skin of a face, from which on it is a close-up of one. Close-ups of faces in which
-no detector finds one show 0.29 and more, drawings of bare skin mostly none."""
+CLOSE_UP_SKIN = 0.5
+"""Share of a picture that shows the skin of a face, from which on it is a close-up of one."""
+LEAST_FACE_SKIN, LEAST_WEAK_FEATURES = 0.1, 5e-3
+"""The same where weak signs of features take up some share too. Close-ups of faces in which no detector finds one show
+0.29 of skin and 0.012 of features and more; drawings of bare skin mostly none, rarely up to 0.2 and 0.002."""
 FACE_WIDTH_SPANS = 2.2
 """Width of a face in spans (median of frontal portraits)."""
 
@@ -260,9 +262,10 @@ def _features(regions: Regions, models: Models, near: Mask) -> Mask:
     probability = regions.of(models.features)
     alone = not near.any()
     skin = [name for name, role in models.roles.items() if role == "identity" and name not in models.features]
-    close_up = bool(alone and (regions.of(skin) > 0.5).mean() >= LEAST_FACE_SKIN)
-    least = np.where(near, 0.35, 0.25 if close_up else 0.35 if alone else 0.7)
-    seen = (probability > least).astype(np.uint8)
+    share = float((regions.of(skin) > 0.5).mean())
+    seen = (probability > np.where(near | alone, 0.35, 0.7)).astype(np.uint8)
+    weak = share >= LEAST_FACE_SKIN and float(seen.mean()) >= LEAST_WEAK_FEATURES
+    close_up = alone and (share >= CLOSE_UP_SKIN or weak)
     seen = np.asarray(cv2.morphologyEx(seen, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)))
     count, labels = cv2.connectedComponents(seen)
     strong = np.bincount(labels[probability > 0.5], minlength=count) / seen.size
