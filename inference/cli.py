@@ -272,8 +272,8 @@ def _list(given: argparse.Namespace) -> int:
         facts = (bundle.title, purpose, bundle.licence, str(len(bundle.files)), f"{size:.1f}")
         table.add_row(*facts, objection(bundle))
     Console().print(table)
-    for error in unread:
-        print(f"gateway-models: {error}", file=sys.stderr)
+    for said in unread:
+        print(f"gateway-models: {said}", file=sys.stderr)
     return 1 if unread else 0
 
 
