@@ -20,8 +20,8 @@ from gateway.redact import Identity, Redacted, Redactor, changed_outside
 from gateway.residue import residue
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
-REMEMBERED = 512
-"""Originals whose faces are remembered, so that the pictures of an arrival are not searched again for each other."""
+REMEMBERED = 20_000
+"""Originals whose faces are remembered, so that the pictures of a study are not searched again for each other."""
 
 
 class Deidentifier:
@@ -67,7 +67,7 @@ class Deidentifier:
         self._lock = threading.Lock()
 
     def __call__(self, original: Path, others: Sequence[Path]) -> Cleared:
-        """Treat the object in ``original``; ``others`` are the other originals of its arrival.
+        """Treat the object in ``original``; ``others`` are the other originals of its study.
 
         Raises
         ------
@@ -108,7 +108,7 @@ class Deidentifier:
         )
 
     def _identities(self, original: Path) -> list[Identity]:
-        """Faces in another original of the arrival; one that is no readable picture shows none, and is held itself.
+        """Faces in another original of the study; one that is no readable picture shows none, and is held itself.
 
         Raises
         ------
@@ -124,7 +124,7 @@ class Deidentifier:
         except (Held, Refused):
             found = []
         except OSError as error:
-            raise Postponed("spool", "another original of the arrival cannot be read now") from error
+            raise Postponed("spool", "another original of the study cannot be read now") from error
         with self._lock:
             self._known[original] = found
             while len(self._known) > REMEMBERED:

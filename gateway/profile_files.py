@@ -51,8 +51,10 @@ def load(path: Path) -> Profile:
     where = f"profile {path.name}"
     try:
         content = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise Misconfigured(f"{where} cannot be read: {type(error).__name__}") from error
+    except OSError as error:
+        raise Misconfigured(f"{where} cannot be read from {path.parent} ({error.strerror})") from error
+    except ValueError as error:
+        raise Misconfigured(f"{where} cannot be read: it is no TOML ({error})") from error
     for key in sorted(content.keys() - KEYS):
         raise Misconfigured(f"{where}: unknown key {key!r}")
     return Profile(

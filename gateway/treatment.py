@@ -47,7 +47,7 @@ class ByKind:
     record: Callable[[Path], None] | None = None
 
     def __call__(self, original: Path, others: Sequence[Path] = ()) -> Cleared:
-        """Treat the object in ``original``; ``others`` are the other originals of its arrival.
+        """Treat the object in ``original``; ``others`` are the other originals of its study.
 
         Raises
         ------
@@ -74,7 +74,7 @@ class ByKind:
             raise Postponed("spool", "an original cannot be read now") from error
 
     def _shows_people(self, other: Path) -> bool:
-        """Whether another original of the arrival is a picture; what cannot be read is held itself."""
+        """Whether another original of the study is a picture; what cannot be read is held itself."""
         try:
             return self._treatment(other) is Treatment.TREAT
         except (Held, Refused):
