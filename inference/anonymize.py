@@ -25,6 +25,8 @@ from inference.search import search as search  # noqa: PLC0414 - the gateway tak
 LesionRule = Literal["hide", "keep", "hold"]
 BLANK = 127
 """What the generator sees in place of hidden pixels."""
+LEAST_SIGN = 0.1
+"""Probability of a feature from which on what looks like a lesion at a face is not kept: red lips look like one."""
 LEAST_FEATURE = 1e-4
 """Share of the picture below which something that looks like a feature is a speck."""
 LEAST_LONE_FEATURE = 1e-3
@@ -156,7 +158,7 @@ def plan(
     covered = _covered(named, lesion)
     over = np.zeros_like(seen)
     if options.lesion_over_features != "keep":
-        over |= seen
+        over |= seen | (near & (regions.of(models.features) > LEAST_SIGN))
         for mask in named.values():
             over |= mask
         keep &= ~over

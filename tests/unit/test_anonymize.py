@@ -127,3 +127,35 @@ def test_a_picture_without_a_face_has_nothing_to_hide(nano):
     todo = plan(skin_patch(384, 0.4, 3), nano, MaskOptions())
     assert not todo.hide.any()
     assert not todo.faces
+
+
+class Lipstick:
+    """A segmenter that takes a mouth for a lesion more than for a mouth."""
+
+    def __init__(self, segmenter):
+        self.size_px, self.classes, self._segmenter = segmenter.size_px, segmenter.classes, segmenter
+
+    def segment(self, images):
+        told = self._segmenter.segment(images).copy()
+        mouth, lesion, skin = (self.classes.index(name) for name in ("mouth", "lesion", "skin"))
+        lips = told[:, mouth] > 0.3
+        for name, probability in ((mouth, 0.2), (lesion, 0.6), (skin, 0.2)):
+            told[:, name][lips] = probability
+        return told
+
+
+@pytest.mark.models
+def test_what_may_be_lips_is_no_lesion_to_keep_wherever_the_landmarks_lie(nano, astronaut):
+    found = plan(astronaut, nano, MaskOptions()).faces[0]
+    mouth = found.landmarks[3:].mean(0).astype(int)
+    lips = (slice(mouth[1] - 3, mouth[1] + 4), slice(mouth[0] - 4, mouth[0] + 5))
+    away = found.landmarks.copy()
+    away[3:, 0] += 30
+    models = replace(nano, segmenter=Lipstick(nano.segmenter))
+    faces = [replace(found, landmarks=away)]
+    kept = [
+        int(plan(astronaut, models, MaskOptions(lesion_over_features=rule), faces).keep[lips].sum())
+        for rule in ("keep", "hide")
+    ]
+    assert kept[0] > 30
+    assert kept[1] < 0.2 * kept[0]
