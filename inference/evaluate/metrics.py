@@ -214,10 +214,9 @@ class Diseases:
 
         def kept(index: NDArray[np.intp]) -> float:
             truth = named[index].tolist()
-            return (
-                statistics.one_vs_rest(after[index], truth)[1]
-                / statistics.one_vs_rest(before[index], truth)[1]
-            )
+            whole = statistics.one_vs_rest(before[index], truth)[1]
+            # Of a judge who is always wrong about the originals nothing can be retained.
+            return statistics.one_vs_rest(after[index], truth)[1] / whole if whole > 0 else float("nan")
 
         areas = {"before": statistics.one_vs_rest(before, named.tolist())[0],
                  "after": statistics.one_vs_rest(after, named.tolist())[0]}  # fmt: skip

@@ -86,6 +86,18 @@ def test_a_disease_that_is_still_told_is_retained_and_one_that_is_gone_is_chance
         assert figures["retention"].value == retention
 
 
+def test_nothing_is_retained_of_a_judge_who_is_always_wrong() -> None:
+    metric = Diseases(_Judge())  # type: ignore[arg-type]
+    for seed in range(6):
+        disease = ("acne", "normal")[seed % 2]
+        shown = scene(seed, disease)
+        image = np.full_like(shown.image, 60 if disease == "acne" else 200)
+        metric.update(type(shown)(shown.photograph, image, shown.labels), image, 0.0)
+    figures = metric.compute().figures
+    assert figures["auc_before"].value == 0
+    assert np.isnan(figures["retention"].value)
+
+
 def _gallery() -> Gallery:
     """Three persons on three axes; the first photographed twice, and once more the same photograph."""
     axes = np.eye(4, dtype=np.float32)
