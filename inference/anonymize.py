@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from inference.blend import matched
-from inference.contract import Face, Image, Inpainter, Mask, Models
+from inference.contract import Face, Floats, Image, Inpainter, Mask, Models
 from inference.crops import Crop, crops_for, within
 from inference.doubt import doubts
 from inference.regions import Regions, face_oval, grow, landmark_features, segment, to_native
@@ -27,6 +27,10 @@ BLANK = 127
 """What the generator sees in place of hidden pixels."""
 LEAST_SIGN = 0.1
 """Probability of a feature from which on what looks like a lesion at a face is not kept: red lips look like one."""
+LIPS_SPANS = 0.12
+"""How far beyond the mouth that the landmarks place a full or open lip reaches, in spans."""
+SURE_LESION = 0.7
+"""Probability of a lesion above which one is kept there: what is lips is never so sure."""
 LEAST_FEATURE = 1e-4
 """Share of the picture below which something that looks like a feature is a speck."""
 LEAST_LONE_FEATURE = 1e-3
@@ -158,10 +162,16 @@ def plan(
     covered = _covered(named, lesion)
     over = np.zeros_like(seen)
     if options.lesion_over_features != "keep":
-        over |= seen | (near & (regions.of(models.features) > LEAST_SIGN))
+        over |= seen
         for mask in named.values():
             over |= mask
-        keep &= ~over
+        # What a person drew is a lesion; what the segmentation takes for one may be red lips.
+        lips = np.zeros_like(seen)
+        for name, mask in named.items():
+            if name.startswith("mouth"):
+                lips |= grow(mask, LIPS_SPANS * unit)
+        unsure = lips & ~(_lesion_probability(regions, models) > SURE_LESION)
+        keep &= ~(over | unsure | (near & (regions.of(models.features) > LEAST_SIGN)))
     hide_full = to_native(hide, height, width) if given.hide is None else given.hide.copy()
     keep_full = (
         to_native(keep, height, width) if given.keep is None else given.keep & ~to_native(over, height, width)
@@ -235,9 +245,12 @@ def uncovered(image: Image, plan: Plan, models: Models, tolerance: float = 0.06)
     return int(sizes[sizes > 0.01 * unit**2].sum() / regions.scale**2)
 
 
+def _lesion_probability(regions: Regions, models: Models) -> Floats:
+    return regions.of([name for name, role in models.roles.items() if role == "lesion"])
+
+
 def _lesions(regions: Regions, models: Models) -> Mask:
-    names = [name for name, role in models.roles.items() if role == "lesion"]
-    return np.asarray(regions.of(names) > 0.5)
+    return np.asarray(_lesion_probability(regions, models) > 0.5)
 
 
 def _small(mask: Mask, regions: Regions) -> Mask:
