@@ -1,7 +1,7 @@
 """The ``gateway`` command with a treatment that only gives every UID a pseudonym: for tests of everything else.
 
-The series description tells it what to do: ``hold``, ``refuse``, ``defect``, ``kill`` (this process, at once) or
-``postpone`` (until the file named by STAND_IN_READY exists).
+The series description tells it what to do: ``hold``, ``refuse``, ``defect``, ``kill`` (this process, at once),
+``postpone`` or ``dawdle`` (the last two until the file named by STAND_IN_READY exists).
 
 STAND_IN_KILL names a file; once it holds one of `PLACES`, the process kills itself there.
 """
@@ -10,6 +10,7 @@ import hashlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -47,6 +48,8 @@ def treat(original: Path, _others: Sequence[Path]) -> Cleared:
         os.kill(os.getpid(), signal.SIGKILL)
     if wish == "postpone" and not Path(os.environ["STAND_IN_READY"]).exists():
         raise Postponed("models", "the test wants it later")
+    if wish == "dawdle" and not Path(os.environ["STAND_IN_READY"]).exists():
+        time.sleep(1.0)
     for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
         setattr(ds, keyword, pseudonym(str(getattr(ds, keyword))))
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID

@@ -404,14 +404,17 @@ def test_an_object_that_kills_the_process_is_held_after_a_few_starts(tmp_path: P
 
 
 def test_a_stop_in_the_middle_ends_cleanly_and_the_rest_goes_on_later(tmp_path: Path) -> None:
-    with Archive() as archive, gateway(tmp_path / "gateway", archive.port) as peer:
-        files = photographs(tmp_path / "a", 25)
+    ready = tmp_path / "ready"
+    environ = {"STAND_IN_READY": str(ready)}
+    with Archive() as archive, gateway(tmp_path / "gateway", archive.port, environ=environ) as peer:
+        files = photographs(tmp_path / "a", 25, description="dawdle")  # 25 s, were it not stopped
         assert storescu(peer.port, files).returncode == 0
         peer.wait_for("instance.cleared")
         assert peer.stop() == 0
         counts = peer.counts()
         assert sum(counts.values()) == 25
         assert counts["received"] > 0, "the stop came too late to be in the middle"
+        ready.touch()
         peer.start()
         settled(peer, 25, State.FORWARDED)
         assert sorted(archive.asked) == uids(files)
