@@ -7,6 +7,7 @@ The file is read again, and everything in it is looked at:
 * texts are searched, without regard to case, accents and width, at word borders, for every value of
   :mod:`gateway.needles`; identifiers also with their separators changed or dropped. What the profile carries over
   or cleans is searched for strong values only; what this gateway writes itself (:mod:`gateway.mark`) is not searched;
+* numbers written as text (IS, DS) must not be an identifier of the original or one of its days;
 * whatever reads as a date in a text (:func:`gateway.descriptors.dates_in`) must not mean a day of the original;
 * dates that moved are compared with *their own* original. A moved date may well coincide with another date of the
   original (a study a week after the last one, moved by a week); that is no leak, and a search could not tell. A
@@ -29,7 +30,7 @@ from gateway.descriptors import dates_in, folded
 from gateway.errors import Held
 from gateway.identities import described, text_of
 from gateway.mark import CODES, DERIVATION, METHOD, PIXEL_BY_PIXEL_MASK
-from gateway.needles import Needle, Seen, collect, days_of, walk
+from gateway.needles import MIN_DIGITS, Needle, Seen, collect, days_of, walk
 from gateway.part10 import quiet
 from gateway.profiles import Action, Profile
 
@@ -38,14 +39,15 @@ _SHORT = 128
 
 _METHOD = 0x00120063
 _DATES = frozenset({"DA", "DT"})
-_NUMBERS = frozenset({"IS", "DS", "TM", "AS"})
-_UNSEARCHED = _DATES | _NUMBERS
+_NUMBERS = frozenset({"IS", "DS"})
+_UNSEARCHED = _DATES | {"TM", "AS"}
 _CODED = frozenset({"UI", "CS"})
 _BASIC = Profile()
 _OURS = frozenset({METHOD, DERIVATION, PIXEL_BY_PIXEL_MASK[1], *CODES.values()})
 _DOTTED = re.compile(r"\d+(\.\d+)+")
 _SEPARATORS = re.compile(r"[\W_]+")
 _DIGIT = re.compile(r"[0-9]")
+_INTEGER = re.compile(r"^\+?0*(\d+)(?:\.0*)?$")
 
 
 def residue(
@@ -113,11 +115,15 @@ def _in_texts(
     carried: list[str] = []
     changed: list[str] = []
     squeezed: list[str] = []
+    numbers: set[str] = set()
     found: set[str] = set()
     kept = {(element.tag, text) for element in before for text in element.values}
     for element in after:
         _, tag, vr, values, _ = element
         if not values or vr in _UNSEARCHED or tag == _METHOD:
+            continue
+        if vr in _NUMBERS:
+            numbers.update(_INTEGER.sub(r"\1", text) for text in values)
             continue
         for text in values:
             same = (tag, text) in kept
@@ -129,6 +135,7 @@ def _in_texts(
             (carried if _stays(tag, same, profile, sop_class) else changed).append(plain)
             if vr != "UI":
                 found |= {days[day] for day in _days_meant(plain) & days.keys()}
+    found |= {label for day, label in days.items() if f"{day:%Y%m%d}" in numbers}
     everything, new, close = "\n".join(carried + changed), "\n".join(changed), "\n".join(squeezed)
     for needle in needles:
         texts = everything if needle.strong else new
@@ -136,7 +143,9 @@ def _in_texts(
             found.add(needle.attribute)
         elif needle.strong and not needle.text.isalpha() and "." not in needle.text:
             short = _SEPARATORS.sub("", folded(needle.text))
-            if len(short) >= MIN_SQUEEZED and any(sign.isdigit() for sign in short) and short in close:
+            told = any(sign.isdigit() for sign in short) and len(short) >= MIN_SQUEEZED and short in close
+            number = short.lstrip("0")
+            if told or (len(number) >= MIN_DIGITS and number in numbers):
                 found.add(needle.attribute)
     return found
 

@@ -126,6 +126,37 @@ def test_a_name_in_a_value_that_was_carried_over_is_found() -> None:
     assert any("Patient's Name" in s for s in residue(original, part10.write(clean), BASIC))
 
 
+@pytest.mark.parametrize("number", ["77318899", "077318899", "773-188-99"])
+@pytest.mark.parametrize(
+    ("keyword", "written"),
+    [
+        ("InstanceNumber", "77318899"),
+        ("SeriesNumber", "+0077318899"),
+        ("PixelSpacing", ["77318899.0", "0.5"]),
+    ],
+)
+def test_a_number_that_is_the_patients_is_found(number: str, keyword: str, written: str | list[str]) -> None:
+    ds = photograph(skin(), patient=Patient(number=number))
+    setattr(ds, keyword, written)
+    original = received(ds)
+    assert residue(original, part10.write(treated(original)), BASIC) == ["(0010,0020) Patient ID"]
+
+
+def test_a_number_that_is_a_day_of_the_original_is_found() -> None:
+    ds = photograph(skin())
+    ds.InstanceNumber = PATIENT.birth_date
+    original = received(ds)
+    assert residue(original, part10.write(treated(original)), BASIC) == ["(0010,0030) Patient's Birth Date"]
+
+
+@pytest.mark.parametrize("number", ["00001", "1", "1234", "773188991", "7731889"])
+def test_another_number_is_no_leak(number: str) -> None:
+    ds = photograph(skin(), patient=Patient(number=number))
+    ds.InstanceNumber, ds.SeriesNumber, ds.PixelSpacing = "1", "77318899", ["1234", "1"]
+    original = received(ds)
+    assert residue(original, part10.write(treated(original)), BASIC) == []
+
+
 def test_a_word_of_the_name_in_image_type_becomes_other() -> None:
     ds = photograph(skin())
     ds.PatientName, ds.ImageType = "Perfusion^Primary", ["DERIVED", "PRIMARY", "PERFUSION", "RCBF"]
