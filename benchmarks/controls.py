@@ -25,7 +25,7 @@ from rich.progress import track
 
 from gateway import redact
 from gateway.redact import Redactor
-from inference import anonymize
+from inference import anonymize, disguise
 from inference.anonymize import MaskOptions
 from inference.crops import spans
 from inference.faces.analyser import InsightFaceAnalyser
@@ -115,7 +115,7 @@ def controlled(work, name, image):
             return result
 
         with (
-            patch.object(redact, "paint", spoil),
+            patch.object(disguise, "paint", spoil),
             patch.object(redact, "plan", lambda *_asked: todo),
             patch.object(redact, "uncovered", lambda *_asked: missed),
         ):

@@ -23,7 +23,7 @@ ATTACKED = ("blurring", "masking", "anoskin")
 
 
 def pictures(data, out):
-    """The study's photographs: three of each portrait to learn from, one of each photograph to judge by."""
+    """The study's photographs: six of each portrait to learn from, one of each photograph to judge by."""
 
     def unneeded():
         raise SystemExit("The portraits have no labels/; the study needs the test data as it is distributed.")
@@ -34,7 +34,7 @@ def pictures(data, out):
     rows = synthetic.make(
         synthetic.people(learnt, unneeded),
         out / "learnt",
-        each=3,
+        each=6,
         seed=1,
         wanted={"train": 0.9, "validation": 0.1},
     )
@@ -59,7 +59,7 @@ def main():
     command = [sys.executable, "-m", "inference.cli"]
     judge = given.out / "classifier"
     if not (judge / CARD).exists():
-        recipe = ["--steps", "500", "--size-px", "96", "--mixed-precision", "--threads", "1"]
+        recipe = ["--steps", "1200", "--size-px", "128", "--mixed-precision", "--threads", "1"]
         subprocess.run(
             [*command, "train", "classifier", "--data", given.out, "--out", judge, *recipe], check=True
         )

@@ -16,8 +16,9 @@ from gateway.instance import Cleared, Evidence, PseudonymousUid
 from gateway.masks import DrawnMasks
 from gateway.profiles import Profile
 from gateway.pseudonym import Pseudonyms
-from gateway.redact import Identity, Redacted, Redactor, changed_outside
+from gateway.redact import Redacted, Redactor, changed_outside
 from gateway.residue import residue
+from inference.disguise import Identity
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 REMEMBERED = 20_000

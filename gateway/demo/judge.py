@@ -18,11 +18,11 @@ from gateway.demo.archive import Archive
 from gateway.demo.cases import Case
 from gateway.instance import State
 from gateway.pseudonym import Pseudonyms
-from gateway.redact import SMALLER_KEEP
 from gateway.schema import Entry
 from gateway.settings import Pixels
 from inference.anonymize import MaskOptions, plan
 from inference.contract import Models
+from inference.disguise import SMALLER_KEEP
 
 LEAST_KEPT = 0.3
 """Share of the painted lesion that has to arrive; less would tell a reader nothing about the disease."""

@@ -73,7 +73,7 @@ class Pairs:
 
 
 def pairs(photographs: Sequence[Photograph], method: Method, results: Results, judge: Judge) -> Pairs:
-    """Crops of every photograph in which the judge found a face, before and after the method.
+    """Crops of every photograph in which the judge found a face, before and after the method, where it gives one out.
 
     They are aligned by that judge's landmarks of the original; other judges may look at them too.
     """
@@ -82,7 +82,9 @@ def pairs(photographs: Sequence[Photograph], method: Method, results: Results, j
         scene = open_scene(photograph)
         landmarks = judge.gallery.landmarks.get(scene.name)
         if landmarks is not None:
-            result, _ = results.of(method, scene)
+            result = results.of(method, scene).image
+            if result is None:
+                continue
             names.append(scene.name)
             before.append(align.crop(scene.image, landmarks, margin_px=MARGIN_PX))
             after.append(align.crop(result, landmarks, margin_px=MARGIN_PX))

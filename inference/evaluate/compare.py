@@ -28,12 +28,13 @@ COMPARED = (
 def differences(method: Evaluated, base: Evaluated) -> dict[str, Figure]:
     """The method's figures less the base's, ``metric: name``, each with its interval over patients.
 
-    Only what both have for the same pictures is compared.
+    Only pictures that both gave out are compared.
     """
     found = {}
-    for name, mine in method.measured.items():
-        other = base.measured.get(name)
-        if other is None or list(mine.patients) != list(other.patients):
+    for name in (one for one in method.measured if one in base.measured):
+        pictures = sorted({*method.measured[name].pictures} & {*base.measured[name].pictures})
+        mine, other = (_of(one.measured[name], pictures) for one in (method, base))
+        if not pictures:
             continue
         if "truth" in mine.series:
             found[f"{name}: auc_after"] = _areas(mine, other)
@@ -42,6 +43,14 @@ def differences(method: Evaluated, base: Evaluated) -> dict[str, Figure]:
                 apart = np.asarray(values) - np.asarray(other.series[key])
                 found[f"{name}: {key}"] = statistics.mean(apart, mine.patients)
     return found
+
+
+def _of(measured: Measured, pictures: Sequence[str]) -> Measured:
+    """The series of these pictures alone, in their order; of the last value of a picture where it has several."""
+    places = {picture: place for place, picture in enumerate(measured.pictures)}
+    chosen = [places[picture] for picture in pictures]
+    series = {name: [values[place] for place in chosen] for name, values in measured.series.items()}
+    return Measured(measured.figures, series, [measured.patients[place] for place in chosen], pictures)
 
 
 def _areas(mine: Measured, other: Measured) -> Figure:

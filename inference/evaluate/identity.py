@@ -232,7 +232,7 @@ class Identity:
                 series[f"rank-{rank}{name}"] = hits
                 figures[f"rank-{rank}{name}"] = statistics.mean(hits, owners)
         figures["cosine"] = statistics.mean(own, owners)
-        return Measured(figures, series, owners)
+        return Measured(figures, series, owners, [gallery.names[probe] for probe in self._probes])
 
     def _other(self, probe: int, scores: Floats) -> float:
         """Largest cosine to another photograph of the probe's patient; NaN without one."""

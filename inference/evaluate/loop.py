@@ -16,8 +16,8 @@ import numpy as np
 
 from inference.contract import Image
 from inference.data.manifest import Photograph, read_image
-from inference.evaluate.methods import Method
-from inference.evaluate.metrics import Measured, Metric
+from inference.evaluate.methods import Method, Withheld
+from inference.evaluate.metrics import Leaving, Measured, Metric
 from inference.evaluate.scene import Scene, open_scene
 
 Tick = Callable[[str], None]
@@ -39,6 +39,25 @@ class Evaluated:
     measured: dict[str, Measured]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """What a method made of one photograph.
+
+    Attributes
+    ----------
+    image
+        uint8 RGB (H, W, 3); ``None`` where it is withheld.
+    seconds
+        It took when it was made.
+    held
+        Why it is withheld; empty where it is not.
+    """
+
+    image: Image | None
+    seconds: float
+    held: str = ""
+
+
 class Results:
     """Anonymised pictures, made once and kept.
 
@@ -51,8 +70,8 @@ class Results:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def of(self, method: Method, scene: Scene) -> tuple[Image, float]:
-        """The method's result for a scene, and the seconds it took when it was made.
+    def of(self, method: Method, scene: Scene) -> Result:
+        """The method's result for a scene.
 
         Raises
         ------
@@ -63,21 +82,28 @@ class Results:
         """
         key = hashlib.sha256(method.fingerprint.encode()).hexdigest()[:16]
         file = self._folder / f"{method.name}-{key}" / f"{scene.name}-{scene.digest[:16]}.png"
-        timed = file.with_suffix(".json")
-        if file.is_file() and timed.is_file():
-            return read_image(file), float(json.loads(timed.read_text(encoding="utf-8"))["seconds"])
+        about = file.with_suffix(".json")
+        if about.is_file():
+            said = json.loads(about.read_text(encoding="utf-8"))
+            return Result(None if said["held"] else read_image(file), float(said["seconds"]), said["held"])
         begun = time.perf_counter()
-        result = method.apply(scene)
+        image, held = None, ""
+        try:
+            image = method.apply(scene)
+        except Withheld as reason:
+            held = str(reason)
         seconds = time.perf_counter() - begun
-        if result.shape != scene.image.shape or result.dtype != np.uint8:
-            raise ValueError(f"{method.name} gave a picture that does not fit the photograph {scene.name}")
         file.parent.mkdir(parents=True, exist_ok=True)
-        if not cv2.imwrite(
-            str(file), np.ascontiguousarray(result[..., ::-1]), [cv2.IMWRITE_PNG_COMPRESSION, 1]
-        ):
-            raise OSError(f"{file} cannot be written")
-        timed.write_text(json.dumps({"seconds": seconds}), encoding="utf-8")
-        return result, seconds
+        if image is not None:
+            if image.shape != scene.image.shape or image.dtype != np.uint8:
+                raise ValueError(
+                    f"{method.name} gave a picture that does not fit the photograph {scene.name}"
+                )
+            shown = np.ascontiguousarray(image[..., ::-1])
+            if not cv2.imwrite(str(file), shown, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
+                raise OSError(f"{file} cannot be written")
+        about.write_text(json.dumps({"seconds": seconds, "held": held}), encoding="utf-8")
+        return Result(image, seconds, held)
 
 
 def evaluate(
@@ -89,6 +115,9 @@ def evaluate(
 ) -> list[Evaluated]:
     """Apply every method to every photograph and measure every result; ``tick`` hears each method's name.
 
+    What a method withholds nobody gets to see: it counts as withheld (:class:`inference.evaluate.metrics.Leaving`) and
+    in no other figure.
+
     Raises
     ------
     inference.data.manifest.DataError
@@ -99,13 +128,17 @@ def evaluate(
     found = []
     for method in methods:
         method.prepare(photographs)
+        leaving = Leaving()
         for metric in metrics:
             metric.reset()
         for photograph in photographs:
             scene = open_scene(photograph)
-            result, seconds = results.of(method, scene)
-            for metric in metrics:
-                metric.update(scene, result, seconds)
+            result = results.of(method, scene)
+            leaving.note_held(scene, result.held)
+            if result.image is not None:
+                for metric in metrics:
+                    metric.update(scene, result.image, result.seconds)
             tick(method.name)
-        found.append(Evaluated(method.name, {metric.name: metric.compute() for metric in metrics}))
+        measured = {metric.name: metric.compute() for metric in metrics}
+        found.append(Evaluated(method.name, {leaving.name: leaving.compute(), **measured}))
     return found

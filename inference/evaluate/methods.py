@@ -25,6 +25,10 @@ K_SAME_PX = 128
 """Side of the upright crops that k-same compares and averages."""
 
 
+class Withheld(Exception):
+    """The method gives nothing out for a photograph; the text is one word that says why."""
+
+
 class Method(Protocol):
     """One way to anonymise a photograph."""
 
@@ -44,6 +48,8 @@ class Method(Protocol):
 
         Raises
         ------
+        Withheld
+            Nobody gets this one.
         inference.contract.Unavailable
             A model cannot answer now.
         """

@@ -4,7 +4,7 @@ Shape letters: H × W native size, S side of a view.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import cv2
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from skimage.color import deltaE_ciede2000
 
 from inference.contract import Floats, Image, Mask
+from inference.data.manifest import Photograph
 from inference.evaluate import statistics
 from inference.evaluate.classifier import Classifier
 from inference.evaluate.scene import Scene
@@ -29,13 +30,14 @@ class Measured:
         By name, as the report prints them.
     series
         One value a picture by name, for plots and for comparing methods picture by picture.
-    patients
-        Whose picture each value of a series is of.
+    patients, pictures
+        Whose picture each value of a series is of, and of which one: its file's name without suffix.
     """
 
     figures: Mapping[str, Figure]
     series: Mapping[str, list[float]] = field(default_factory=dict)
     patients: Sequence[str] = ()
+    pictures: Sequence[str] = ()
 
 
 class Metric(Protocol):
@@ -63,14 +65,16 @@ class Means:
     def __init__(self) -> None:
         self._values: dict[str, list[float]] = {}
         self._patients: list[str] = []
+        self._pictures: list[str] = []
 
     def reset(self) -> None:
         """Forget all results."""
-        self._values, self._patients = {}, []
+        self._values, self._patients, self._pictures = {}, [], []
 
     def note(self, scene: Scene, **values: float) -> None:
         """Take the values of one picture into account; NaN does not count."""
         self._patients.append(scene.photograph.patient)
+        self._pictures.append(scene.name)
         for name, value in values.items():
             self._values.setdefault(name, []).append(value)
 
@@ -80,7 +84,35 @@ class Means:
             {name: statistics.mean(values, self._patients) for name, values in self._values.items()},
             self._values,
             self._patients,
+            self._pictures,
         )
+
+
+class Leaving(Means):
+    """What a method gives out, and what it withholds: ``withheld``, and ``held: <why>`` for each reason."""
+
+    name = "leaving"
+
+    def reset(self) -> None:
+        """Forget all results."""
+        super().reset()
+        self._why: list[str] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._why = []
+
+    def note_held(self, scene: Scene, held: str) -> None:
+        """Take one result into account: why it is withheld, empty where it is not."""
+        self.note(scene, withheld=float(bool(held)))
+        self._why.append(held)
+
+    def compute(self) -> Measured:
+        """The share that is withheld, with its interval over patients, and the share of each reason."""
+        measured = super().compute()
+        shares = {why: self._why.count(why) / len(self._why) for why in sorted({*self._why} - {""})}
+        reasons = {f"held: {why}": Figure(share, share, share) for why, share in shares.items()}
+        return replace(measured, figures={**measured.figures, **reasons})
 
 
 class Lesions(Means):
@@ -184,7 +216,7 @@ class Diseases:
 
     def reset(self) -> None:
         """Forget all results; what the judge said of originals is kept."""
-        self._rows: list[tuple[NDArray[np.float32], NDArray[np.float32], int, str]] = []
+        self._rows: list[tuple[NDArray[np.float32], NDArray[np.float32], int, Photograph]] = []
 
     def update(self, scene: Scene, result: Image, seconds: float) -> None:
         """See :class:`Metric`."""
@@ -196,15 +228,16 @@ class Diseases:
             self._before[scene.name] = self._judge.predict(crop.take(scene.image)[None])[0]
         after = self._judge.predict(crop.take(result)[None])[0]
         named = self._judge.diseases.index(scene.photograph.disease)
-        self._rows.append((self._before[scene.name], after, named, scene.photograph.patient))
+        self._rows.append((self._before[scene.name], after, named, scene.photograph))
 
     def compute(self) -> Measured:
         """Areas before and after, and retention, each with its interval over patients."""
         if not self._rows:
             return Measured({})
-        before, after = (np.stack([row[side] for row in self._rows]) for side in (0, 1))
+        before, after = np.stack([row[0] for row in self._rows]), np.stack([row[1] for row in self._rows])
         named = np.array([row[2] for row in self._rows])
-        drawings = statistics.resamples([row[3] for row in self._rows])
+        patients = [row[3].patient for row in self._rows]
+        drawings = statistics.resamples(patients)
 
         def area(probabilities: NDArray[np.float32]) -> Figure:
             return statistics.interval(
@@ -229,4 +262,4 @@ class Diseases:
         for column, disease in enumerate(self._judge.diseases):
             series[disease] = [float(one) for one in after[:, column]]
             series[f"original {disease}"] = [float(one) for one in before[:, column]]
-        return Measured(figures, series, [row[3] for row in self._rows])
+        return Measured(figures, series, patients, [row[3].name for row in self._rows])

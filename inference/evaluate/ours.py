@@ -4,16 +4,16 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from inference.anonymize import MaskOptions, Plan, paint, plan
+from inference.anonymize import MaskOptions, plan, uncovered
 from inference.bundle import MANIFEST, digest, read_bundle, seal
-from inference.contract import Image, Models, Verifier
+from inference.contract import Image, Models
 from inference.data.manifest import NORMAL, Photograph
+from inference.disguise import SMALLER_KEEP, Asked, Painting, disguised
+from inference.evaluate.methods import Withheld
 from inference.evaluate.scene import Scene
 
 ATTEMPTS = 6
@@ -26,29 +26,21 @@ class Treated:
 
     Attributes
     ----------
-    image
-        uint8 RGB (H, W, 3).
-    plan
-        What was hidden and kept.
-    similarity, excess
-        Largest cosine to the original that the strictest verifier sees, NaN where it could not compare; how far that
-        is above its limit, infinity where it could not.
-    clear
-        Every verifier sees somebody who is clearly another one.
+    painting
+        The one taken, with what was hidden and kept and how like the original it is.
+    held
+        Why the gateway would not let it go, in the words of its gates; empty where it would.
     """
 
-    image: Image
-    plan: Plan
-    similarity: float
-    excess: float
-    clear: bool
+    painting: Painting
+    held: str
 
 
 class AnoSkin:
     """A bundle's own masks and painting, tried again as the gateway does until its verifiers see somebody else.
 
-    At most ``attempts`` paintings, of which the least similar is taken; where none passes, as many again without the
-    margin about kept lesions. The gateway's further gates may hold a picture that this method gives out.
+    What the gateway's gates about pixels would hold is withheld: of what leaves a hospital the figures tell. One that
+    paints but once and is not asked (``attempts`` of 1) shows what the painting alone does.
 
     Parameters
     ----------
@@ -59,78 +51,64 @@ class AnoSkin:
     fingerprint
         Of the bundle's files.
     attempts
-        Paintings; 1 is neither tried again nor with a smaller margin.
+        Paintings at most, as many again with a smaller margin about lesions; 1 is one, and nothing is withheld.
+    masks
+        How masks are made.
     """
 
-    def __init__(self, name: str, models: Models, fingerprint: str, attempts: int = ATTEMPTS) -> None:
+    def __init__(
+        self,
+        name: str,
+        models: Models,
+        fingerprint: str,
+        attempts: int = ATTEMPTS,
+        masks: MaskOptions | None = None,
+    ) -> None:
         self.name = name
-        margins = [verifier.margin for verifier in models.verifiers]
-        self.fingerprint = f"anoskin {fingerprint} attempts {attempts} margins {margins}"
         self._models = models
         self._attempts = max(1, attempts)
+        self._masks = masks or MaskOptions()
+        margins = [verifier.margin for verifier in models.verifiers]
+        self.fingerprint = f"anoskin {fingerprint} attempts {attempts} margins {margins} {self._masks}"
 
     def prepare(self, photographs: Sequence[Photograph]) -> None:
         """Nothing to look at."""
 
     def apply(self, scene: Scene) -> Image:
         """The face painted over as the bundle sees it; see :class:`inference.evaluate.methods.Method`."""
-        return self.treat(scene).image
+        treated = self.treat(scene)
+        if treated.held and self._attempts > 1:
+            raise Withheld(treated.held)
+        return treated.painting.image
 
     def treat(self, scene: Scene) -> Treated:
-        """The least similar of the paintings, with its plan.
+        """The least similar of the paintings, and whether it might leave.
 
         Raises
         ------
         inference.contract.Unavailable
             A model cannot answer now.
         """
-        todo = plan(scene.image, self._models, MaskOptions())
-        best = self._painted(scene, todo, 0)
-        if best.excess >= 0 and self._attempts > 1 and todo.keep.any():
-            less = plan(scene.image, self._models, MaskOptions(keep_margin=0.0), todo.faces)
-            again = self._painted(scene, less, self._attempts)
-            best = again if again.excess < best.excess else best
-        return best
-
-    def _painted(self, scene: Scene, todo: Plan, before: int) -> Treated:
-        """The least similar of at most ``attempts`` paintings; ``before`` were made."""
+        image, models = scene.image, self._models
+        todo = plan(image, models, self._masks)
         disease = scene.photograph.disease
-        prompt = self._models.words("" if disease == NORMAL else disease)
-        best: Treated | None = None
-        for made in range(before, before + self._attempts):
-            dice = (scene.seed + 15485863 * made) % 2**31
-            result = paint(scene.image, todo, self._models.inpainter, prompt, dice)
-            one = self._judged(scene.image, result, todo)
-            if best is None or one.excess < best.excess:
-                best = one
-            if one.clear or not todo.hide.any():
-                break
-        assert best is not None
-        return best
+        asked = Asked(image, image, models.words("" if disease == NORMAL else disease), scene.seed)
+        less = partial(plan, image, models, replace(self._masks, keep_margin=SMALLER_KEEP), todo.faces)
+        again = less if self._attempts > 1 else None
+        best = disguised(asked, todo, models, self._attempts, again)
+        return Treated(best, self._held(image, best))
 
-    def _judged(self, image: Image, result: Image, todo: Plan) -> Treated:
-        cosines = [_cosine(verifier, image, result, todo) for verifier in self._models.verifiers]
-        told = list(zip(cosines, self._models.verifiers, strict=True))
-        excesses = [cosine - who.limit if np.isfinite(cosine) else np.inf for cosine, who in told]
-        worst = int(np.argmax(excesses))
-        clear = all(excess < -who.margin for excess, (_, who) in zip(excesses, told, strict=True))
-        return Treated(result, todo, cosines[worst], float(excesses[worst]), clear)
-
-
-def _cosine(verifier: Verifier, image: Image, result: Image, todo: Plan) -> float:
-    """Largest cosine between original faces and the result, at the places of the faces of both.
-
-    NaN where there is nothing to compare, or a cosine is no number.
-    """
-    before, after = [], []
-    for face in todo.faces:
-        with suppress(ValueError):
-            before.append(verifier.analyser.embed(image, face.landmarks))
-            after.append(verifier.analyser.embed(result, face.landmarks))
-    for face in verifier.analyser.find(result):
-        with suppress(ValueError):
-            after.append(verifier.analyser.embed(result, face.landmarks))
-    return float(np.max(np.stack(before) @ np.stack(after).T)) if before and after else float("nan")
+    def _held(self, image: Image, best: Painting) -> str:
+        """The first gate about pixels that would hold it: one clause each of :mod:`gateway.release`."""
+        if uncovered(image, best.plan, self._models):
+            return "coverage"
+        if best.plan.doubtful:
+            return "doubtful-face"
+        if not best.plan.faces and not best.plan.features.any() and not best.plan.hide.any():
+            return ""
+        if best.likeness.cosine is None:
+            return "unverified"
+        return "" if best.passes else "similarity"
 
 
 def load(name: str, bundle: Path, variant: Path | None = None, attempts: int = ATTEMPTS) -> AnoSkin:

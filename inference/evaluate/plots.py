@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.anonymize import BLANK
 from inference.contract import Image
 from inference.data.manifest import Photograph
 from inference.evaluate.identity import FALSE_ACCEPT_RATES, Judge
@@ -108,14 +109,17 @@ def spread(found: Sequence[Evaluated], judges: Sequence[Judge], file: Path) -> N
 
 
 def sheet(method: Method, photographs: Sequence[Photograph], results: Results, file: Path) -> None:
-    """Before above after, for photographs evenly taken from all."""
+    """Before above after, grey where it is withheld, for photographs evenly taken from all."""
     chosen = np.linspace(0, len(photographs) - 1, min(SHEET, len(photographs))).round().astype(int)
     columns: list[Image] = []
     for index in chosen:
         scene = open_scene(photographs[int(index)])
-        result, _ = results.of(method, scene)
+        result = results.of(method, scene).image
         crop = scene.view(PANEL_PX)
-        columns.append(np.concatenate([crop.take(scene.image), crop.take(result)]))
+        before = crop.take(scene.image)
+        columns.append(
+            np.concatenate([before, np.full_like(before, BLANK) if result is None else crop.take(result)])
+        )
     page = np.concatenate(columns, axis=1)
     if not cv2.imwrite(str(file), np.ascontiguousarray(page[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 88]):
         raise OSError(f"{file} cannot be written")

@@ -33,6 +33,7 @@ class Column:
 
 
 COLUMNS = (
+    Column("withheld", "leaving", "withheld", 2, "", short="held"),
     Column("disease AUC", "diseases", "auc_after", 3, "↑", short="AUC"),
     Column("retention", "diseases", "retention", 3, "↑"),
     Column(

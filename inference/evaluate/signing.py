@@ -87,14 +87,15 @@ class Masks(Means):
     def note_treated(self, scene: Scene, treated: ours.Treated) -> None:
         """Take one photograph into account."""
         labelled = np.isin(scene.labels, FEATURES)
-        dealt_with = treated.plan.hide | treated.plan.keep
+        image, todo = treated.painting.image, treated.painting.plan
+        dealt_with = todo.hide | todo.keep
         unknown = not labelled.any()
         self.note(
             scene,
-            found=float("nan") if unknown else float(bool(treated.plan.faces)),
+            found=float("nan") if unknown else float(bool(todo.faces)),
             covered=float("nan") if unknown else float(dealt_with[labelled].mean()),
-            outside=float(not ((treated.image != scene.image).any(-1) & ~treated.plan.hide).any()),
-            compared=float("nan") if unknown else float(np.isfinite(treated.similarity)),
+            outside=float(not ((image != scene.image).any(-1) & ~todo.hide).any()),
+            compared=float("nan") if unknown else float(np.isfinite(treated.painting.likeness.excess)),
         )
 
 
@@ -186,12 +187,13 @@ def measure(
         scene = open_scene(photograph)
         begun = time.perf_counter()
         treated = method.treat(scene)
-        seconds.update(scene, treated.image, time.perf_counter() - begun)
+        image = treated.painting.image
+        seconds.update(scene, image, time.perf_counter() - begun)
         masks.note_treated(scene, treated)
-        lesions.update(scene, treated.image, 0.0)
-        seams.update(scene, treated.image, 0.0)
+        lesions.update(scene, image, 0.0)
+        seams.update(scene, image, 0.0)
         for identity in known:
-            identity.update(scene, treated.image, 0.0)
+            identity.update(scene, image, 0.0)
     found: dict[str, Figure] = {}
     for means in (masks, lesions, seams, seconds):
         found |= means.compute().figures

@@ -254,7 +254,10 @@ def _method(name: str, after: float, unrecognised: float, hits: list[float]) -> 
     identity = {"unrecognised at 0.01": Figure(unrecognised, 0, 1), "rank-1": Figure(1 - unrecognised, 0, 1)}
     return Evaluated(
         name,
-        {"diseases": Measured(diseases), "identity one": Measured(identity, {"rank-1": hits}, patients)},
+        {
+            "diseases": Measured(diseases),
+            "identity one": Measured(identity, {"rank-1": hits}, patients, patients),
+        },
     )
 
 
