@@ -1,7 +1,7 @@
 """Who an object is about, and what in it says so.
 
-The patient is identified by Patient ID and its issuer. Where the ID is empty, name, birth date and sex stand
-in; where those are empty too, the study does, so that unidentified patients are never taken for one person.
+The patient is identified by Patient ID and its issuer. Where the ID is empty, name (normalised), birth date and sex
+stand in; where those are empty too, the study does, so that unidentified patients are never taken for one person.
 """
 
 import re
@@ -21,7 +21,7 @@ from gateway import reader
 from gateway.descriptors import Identities
 from gateway.part10 import quiet
 from gateway.profiles import Action, Profile
-from gateway.pseudonym import Pseudonyms
+from gateway.pseudonym import Pseudonyms, normal_name
 
 PATIENT_ID, ACCESSION_NUMBER, STUDY_ID = 0x00100020, 0x00080050, 0x00200010
 
@@ -61,7 +61,7 @@ class Patient:
             return cls(identifier, stated or issuer, "patient")
         name, *others = (text_of(original, tag) for tag in (0x00100010, 0x00100030, 0x00100040))
         if name.strip("^= "):
-            return cls("\\".join((name.rstrip("^= "), *others)), issuer, "patient-by-name")
+            return cls("\\".join((normal_name(name), *others)), issuer, "patient-by-name")
         return cls(text_of(original, 0x0020000D), issuer, "patient-by-study")
 
     def pseudonym(self, pseudonyms: Pseudonyms) -> str:

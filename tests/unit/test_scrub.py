@@ -194,10 +194,25 @@ def test_patients_without_an_id_are_told_apart() -> None:
     for ds, name in ((jane, "Doe^Jane"), (john, "Doe^John"), (nobody, ""), (also_nobody, "")):
         ds.PatientID, ds.PatientName = "", name
     assert len({cleaned(ds).PatientID for ds in (jane, john, nobody, also_nobody)}) == 4
-    jane.PatientName = "Doe^Jane^^"
-    again = photograph(skin())
-    again.PatientID, again.PatientName = "", "Doe^Jane"
-    assert cleaned(jane).PatientID == cleaned(again).PatientID
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Doe^Jane", "Doe^Jane^^"),
+        ("Doe^Jane", "DOE^ jane"),
+        ("M\u00fcller^J", "Mu\u0308ller^J"),
+        ("Yamada^Taro=山田^太郎", "Yamada^Taro^=山田^太郎=="),
+    ],
+)
+def test_a_name_written_otherwise_is_the_same_patient_where_there_is_no_id(one: str, other: str) -> None:
+    results = []
+    for name in (one, other):
+        ds = photograph(skin())
+        ds.PatientID, ds.PatientName = "", name
+        results.append(cleaned(ds))
+    assert results[0].PatientID == results[1].PatientID
+    assert results[0].StudyDate == results[1].StudyDate
 
 
 def test_codes_of_a_local_scheme_are_dropped_and_those_of_the_standard_stay() -> None:
