@@ -171,9 +171,10 @@ def run(  # noqa: PLR0913 - what the command takes
             Task(file, studies.get(file, ()), holding / f"{number}.dcm") for number, file in enumerate(found)
         ]
         names: dict[Path, str] = {}
+        originals = {file.resolve() for file in found}
         results = workers.each(tasks, partial(_treating, build), jobs, limit_s)
         for task, result in zip(tasks, results, strict=True):
-            yield _settled(task, result, out, names)
+            yield _settled(task, result, out, names, originals)
     finally:
         shutil.rmtree(holding, ignore_errors=True)
 
@@ -224,15 +225,17 @@ def _treat(treat: Treat, task: Task) -> Clean | Line:
     return Clean(Path(folder, f"{name}.dcm"), sha256(cleared.file).hexdigest())
 
 
-def _settled(task: Task, result: Clean | Line | workers.Lost, out: Path, names: dict[Path, str]) -> Line:
-    """Gives a clean file its name; a second one of other bytes under that name is held."""
+def _settled(
+    task: Task, result: Clean | Line | workers.Lost, out: Path, names: dict[Path, str], originals: set[Path]
+) -> Line:
+    """Gives a clean file its name; one of other bytes under that name is held, and one in the place of a source."""
     if isinstance(result, workers.Lost):
         return Line(task.source, HELD, "time" if result.late else "crash")
     if isinstance(result, Line):
         return result
-    if names.setdefault(result.name, result.sha256) != result.sha256:
-        return Line(task.source, HELD, "conflict")
     output = out / result.name
+    if names.setdefault(result.name, result.sha256) != result.sha256 or output.resolve() in originals:
+        return Line(task.source, HELD, "conflict")
     output.parent.mkdir(exist_ok=True)
     task.partial.replace(output)
     return Line(task.source, RELEASED, None, output)
@@ -250,7 +253,7 @@ def report(file: Path | None, found: Sequence[Path]) -> Iterator[TextIO]:
     if file is None:
         yield sys.stdout
         return
-    if file.resolve() in {one.resolve() for one in found}:
+    if file.name.upper() == DICOMDIR or file.resolve() in {one.resolve() for one in found}:
         raise Misconfigured(f"--report {file} is one of the sources; choose another name.")
     try:
         stream = os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8")

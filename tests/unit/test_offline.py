@@ -194,6 +194,18 @@ def test_other_bytes_under_a_name_that_is_taken_are_held(place: Path) -> None:
     assert states["b.dcm"] == ("held", "conflict")
 
 
+def test_a_result_that_would_take_the_place_of_a_source_is_held(place: Path) -> None:
+    (place / "profiles" / "uids.toml").write_text('options = ["uids"]\n')
+    ds = photograph(skin())
+    source = place / "out" / str(ds.StudyInstanceUID) / f"{ds.SOPInstanceUID}.dcm"
+    source.parent.mkdir(parents=True)
+    save(ds, source)
+    before = files(place / "out")
+    status, (line,) = deidentify(place, source, "--profile", "uids")
+    assert (status, line["state"], line["reason"]) == (3, "held", "conflict")
+    assert files(place / "out") == before
+
+
 def test_wrong_calls_say_what_is_wrong_and_do_nothing(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -211,7 +223,8 @@ def test_wrong_calls_say_what_is_wrong_and_do_nothing(
     source = place / "in" / "Adelheid.dcm"
     before = files(place / "in")
     arguments = ["--conf", str(place / "gateway.toml"), "--out", str(place / "out"), "--metadata-only"]
-    assert main(["deidentify", *arguments, "--report", str(source), str(source)]) == 2
+    for report in (source, source.with_name("DICOMDIR")):
+        assert main(["deidentify", *arguments, "--report", str(report), str(source)]) == 2
     with pytest.raises(SystemExit, match="2"):
         main(["deidentify", *arguments, "--jobs", "0", str(source)])
     assert files(place / "in") == before
