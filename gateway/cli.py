@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from inference.contract import Models
 
 MIB = 1 << 20
+CONF = Path("conf/gateway.toml")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,9 +72,8 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 "--conf",
                 type=Path,
-                default=Path("conf/gateway.toml"),
                 metavar="FILE",
-                help="the configuration (default: %(default)s)",
+                help=f"the configuration (default: {CONF})",
             )
         return sub
 
@@ -134,8 +134,17 @@ def _number(text: str) -> int:
     return int(text)
 
 
+def _settings(options: argparse.Namespace, *, needed: bool = True) -> Settings:
+    """Those of ``--conf``, else of :data:`CONF`; a command that can do without takes them as shipped."""
+    if not needed and options.conf is None and not CONF.exists():
+        print(
+            f"gateway: there is no {CONF} here, so the settings are those that are shipped.", file=sys.stderr
+        )
+    return settings.load(options.conf or CONF, needed=needed or options.conf is not None)
+
+
 def _init(options: argparse.Namespace) -> int:
-    conf = settings.load(options.conf)
+    conf = _settings(options, needed=False)
     conf.ledger.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     _spool(conf)
     _make_key(conf.pseudonyms.key_file)
@@ -159,7 +168,7 @@ def _serve(options: argparse.Namespace) -> int:
     # Imported here, because it takes a second that `gateway status` need not wait.
     from gateway import serve
 
-    conf = settings.load(options.conf)
+    conf = _settings(options)
     log.configure(conf.log.format, conf.log.level)
     os.umask(0o077)  # what comes here names patients
     serve.run(conf, _ledger(conf), _spool(conf), _trail(conf), partial(build_treatment, conf))
@@ -167,7 +176,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    counts = _ledger(settings.load(options.conf)).counts()
+    counts = _ledger(_settings(options)).counts()
     if options.json:
         print(json.dumps(counts))
         return 0
@@ -179,7 +188,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _held(options: argparse.Namespace) -> int:
-    entries = _ledger(settings.load(options.conf)).entries(state=State.HELD)
+    entries = _ledger(_settings(options)).entries(state=State.HELD)
     rows = [
         {
             "instance": entry.id,
@@ -203,7 +212,7 @@ def _held(options: argparse.Namespace) -> int:
 
 
 def _retry(options: argparse.Namespace) -> int:
-    conf = settings.load(options.conf)
+    conf = _settings(options)
     ledger, trail, actor = _ledger(conf), _trail(conf), f"operator:{getpass.getuser()}"
     chosen = ledger.entries(state=State.HELD, reason=options.held)
     if options.instance is not None:
@@ -225,7 +234,7 @@ def _retry(options: argparse.Namespace) -> int:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    trail = _trail(settings.load(options.conf))
+    trail = _trail(_settings(options))
     try:
         head = trail.verify()
     except Tampered as error:
@@ -238,7 +247,7 @@ def _audit(options: argparse.Namespace) -> int:
 def _deidentify(options: argparse.Namespace) -> int:
     from gateway import offline, treatment
 
-    conf = settings.load(options.conf)
+    conf = _settings(options, needed=False)
     conf = conf.offline(_chosen_profile(conf, options.profile))
     found = offline.sources(options.paths, options.out)
     treatment.build_metadata_only(conf)  # says at once what is wrong with the profile or the key
@@ -263,7 +272,7 @@ def _lookup(options: argparse.Namespace) -> int:
 
     if not is_pseudonym(options.pseudonym):  # what is no pseudonym may be a patient's name: it goes nowhere
         raise Misconfigured("This is no pseudonym: 16 of the characters A-Z and 2-7, or a UID below 2.25.")
-    conf = settings.load(options.conf)
+    conf = _settings(options)
     crosswalk = treatment.build_crosswalk(conf)
     if crosswalk is None:
         raise Misconfigured("There is no crosswalk here: [crosswalk] enabled is false.")
@@ -281,7 +290,7 @@ def _lookup(options: argparse.Namespace) -> int:
 def _profile(options: argparse.Namespace) -> int:
     from gateway import profile_files
 
-    conf = settings.load(options.conf)
+    conf = _settings(options, needed=False)
     profile = profile_files.load(_chosen_profile(conf, options.profile))
     if options.option is not None:
         profile = replace(profile, options=profile_files.options(options.option))

@@ -20,6 +20,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 _TAG = re.compile(r"\(([0-9A-Fa-f]{4}),([0-9A-Fa-f]{4})\)")
 _PRIVATE = re.compile(r"\(([0-9A-Fa-f]{4}),xx([0-9A-Fa-f]{2})\) (.{1,64})")
+_OURS = frozenset({0x00080005, 0x00120062, 0x00120063, 0x00120064, 0x00280301, 0x00280302, 0x00280303})
 _CLEANED = frozenset({"DA", "DT", "TM", "LO", "SH", "LT", "ST", "UC", "UT", "SQ"})
 
 
@@ -136,6 +137,8 @@ def _override(where: str, key: str, code: object) -> tuple[int, Action]:
     tag = int(match[1] + match[2], 16)
     if not isinstance(code, str) or code not in set(Action):
         raise Misconfigured(f"{where}: the action for {key} must be one of X, Z, D, K, C, U")
+    if tag in _OURS or tag >> 16 in {0x0000, 0x0002}:
+        raise Misconfigured(f"{where}: {key} is written by the gateway itself, and no exception changes it")
     action = Action(code)
     known = not (tag >> 16) & 1 and dictionary_has_tag(tag)
     if action is not Action.REMOVE and not known:

@@ -31,7 +31,7 @@ from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 
-from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.datadict import dictionary_description, dictionary_has_tag, dictionary_VR
 
 from gateway.errors import Misconfigured
 
@@ -355,7 +355,12 @@ class Profile:
             lines.append(Line(key, row.name, tuple(map(str, actions)), self._source(tag, row, actions)))
         unnamed = sorted(tag for tag in self.override if f"{tag:08x}" not in table())
         lines += [
-            Line(f"{tag:08x}", "", (str(self.override[tag]),) * len(SOP_CLASSES), "override")
+            Line(
+                f"{tag:08x}",
+                dictionary_description(tag) if dictionary_has_tag(tag) else "",
+                (str(self.override[tag]),) * len(SOP_CLASSES),
+                "override",
+            )
             for tag in unnamed
         ]
         return lines

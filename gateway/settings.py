@@ -23,6 +23,8 @@ from gateway.keys import PREFIX, key
 from gateway.objects import Treatment
 
 KEY_BYTES = 32
+SHIPPED = Path(__file__).with_name("shipped")
+"""The profiles that come with the program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +340,7 @@ class Settings:
         return replace(self, profile=Profile(profile or self.profile.file), models=models)
 
 
-def load(file: Path, environ: Mapping[str, str] | None = None) -> Settings:
+def load(file: Path, environ: Mapping[str, str] | None = None, *, needed: bool = True) -> Settings:
     """The settings in ``file``, overridden by the environment.
 
     Parameters
@@ -347,6 +349,8 @@ def load(file: Path, environ: Mapping[str, str] | None = None) -> Settings:
         A TOML file.
     environ
         Variables to look at; the process's own where not given.
+    needed
+        Whether the file must be there; else, without it, everything is as shipped, the profiles too.
 
     Raises
     ------
@@ -356,9 +360,11 @@ def load(file: Path, environ: Mapping[str, str] | None = None) -> Settings:
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise Misconfigured(
-            f"{file} cannot be read ({error.strerror}); name the configuration with --conf."
-        ) from error
+        if needed or not isinstance(error, FileNotFoundError):
+            raise Misconfigured(
+                f"{file} cannot be read ({error.strerror}); name the configuration with --conf."
+            ) from error
+        table = {"profile": {"file": str(SHIPPED / "basic.toml")}}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Misconfigured(f"{file} is not valid TOML: {error}") from error
     source = keys.Source(str(file), file.resolve().parent, os.environ if environ is None else environ)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from photographs import photograph, save, skin
 
 from gateway import cli
 from gateway.audit import Trail
@@ -78,6 +79,62 @@ def test_a_missing_installation_is_one_sentence_and_2(
 
 def test_a_missing_configuration_names_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("status", "--conf", tmp_path / "none.toml") == 2
+    assert "none.toml cannot be read" in capsys.readouterr().err
+
+
+def test_without_a_configuration_the_shipped_profiles_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shipped = Path(__file__).resolve().parents[2] / "conf"
+    for arguments in ([], ["--profile", "research"], ["--option", "device"]):
+        assert call("profile", "show", "--conf", shipped / "gateway.toml", *arguments) == 0
+        expected = capsys.readouterr().out
+        monkeypatch.chdir(tmp_path)
+        assert call("profile", "show", *arguments) == 0
+        said = capsys.readouterr()
+        assert said.out == expected
+        assert "no conf/gateway.toml here" in said.err
+    assert call("profile", "show", "--profile", "nobody") == 2
+    assert "choose from basic, multicentre" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_configuration_files_need_a_key_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(photograph(skin()), tmp_path / "one.dcm")
+    monkeypatch.chdir(tmp_path)
+    treat = ("deidentify", "one.dcm", "--out", "out", "--metadata-only", "--profile", "strict")
+    assert call(*treat) == 2
+    note, sentence = capsys.readouterr().err.splitlines()
+    assert "shipped" in note
+    assert "run: gateway init" in sentence
+    assert call("init") == 0
+    assert call(*treat) == 0
+    monkeypatch.setenv("ANOSKIN_PSEUDONYMS_KEY", "5a" * 32)
+    monkeypatch.setenv("ANOSKIN_PSEUDONYMS_KEY_FILE", "nowhere")
+    assert call(*treat) == 0
+    assert call("deidentify", "one.dcm", "--out", "out") == 2
+    assert "No model bundle" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["status"], ["held"], ["serve"], ["audit", "verify"]])
+def test_a_service_needs_its_configuration(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(*command) == 2
+    assert "name the configuration with --conf" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["init"], ["profile", "show"], ["deidentify", ".", "--out", "x"]])
+def test_a_configuration_that_is_named_must_be_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    assert call(*command, "--conf", tmp_path / "none.toml") == 2
     assert "none.toml cannot be read" in capsys.readouterr().err
 
 

@@ -9,7 +9,7 @@ from pydicom.uid import UID
 
 from gateway.cli import main
 from gateway.errors import Misconfigured
-from gateway.profile_files import PRIVATE_VRS, find, load
+from gateway.profile_files import PRIVATE_VRS, find, load, shown
 from gateway.profiles import CODES, SOP_CLASSES, Action, Option, Private, Profile, known_private, rule, table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -280,6 +280,12 @@ def test_a_profile_that_is_not_there_is_named_with_those_that_are() -> None:
     assert find("strict", PROFILES) == PROFILES / "strict.toml"
 
 
+def test_an_override_is_shown_with_its_name_though_the_table_has_no_row(tmp_path: Path) -> None:
+    file = tmp_path / "site.toml"
+    file.write_text('[override]\n"(0018,9004)" = "X"\n"(0018,0022)" = "K"\n')
+    assert "(0018,0022)\tScan Options\tK\toverride" in shown(load(file))
+
+
 def test_an_override_wins(tmp_path: Path) -> None:
     file = tmp_path / "site.toml"
     file.write_text('options = []\n[override]\n"(0018,1030)" = "K"\n"(0008,0070)" = "X"\n')
@@ -307,6 +313,8 @@ def test_an_override_wins(tmp_path: Path) -> None:
         ('[override]\n"(0009,1030)" = "K"', "can only be removed"),
         ('[override]\n"(0028,0010)" = "C"', "moves dates"),
         ('[override]\n"(0018,1030)" = "U"', "replaces UIDs"),
+        ('[override]\n"(0002,0016)" = "X"', "written by the gateway itself"),
+        ('[override]\n"(0012,0063)" = "X"', "written by the gateway itself"),
         ("override = 3", "must be a table"),
         ("not toml", "cannot be read"),
     ],
