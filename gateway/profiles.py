@@ -109,6 +109,8 @@ _HOUSE: Mapping[int, Action] = MappingProxyType(
         **dict.fromkeys((0x00080106, 0x00080107, 0x0040DB06, 0x0040DB07), Action.REMOVE),
     }
 )
+_GRAPHIC_LAYER = 0x00700002
+"""A code string that is no code, but a name that somebody chose."""
 _VERSIONS = frozenset({0x00080106, 0x00080107, 0x0040DB06, 0x0040DB07})
 
 _DATES = frozenset({"DA", "DT", "TM"})
@@ -324,7 +326,7 @@ class Profile:
     def describes(self, tag: int) -> bool:
         """Whether a code of this attribute describes and has to be cleaned like a text."""
         found = rule(tag)
-        return found is None or found.source != "image"
+        return found is None or found.source != "image" or tag == _GRAPHIC_LAYER
 
     @property
     def keeps_private(self) -> bool:

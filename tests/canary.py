@@ -4,7 +4,13 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 
 from pydicom import DataElement, Dataset
-from pydicom.datadict import dictionary_has_tag, dictionary_VR, tag_for_keyword
+from pydicom.datadict import (
+    DicomDictionary,
+    RepeatersDictionary,
+    dictionary_has_tag,
+    dictionary_VR,
+    tag_for_keyword,
+)
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 from pydicom.uid import UID
@@ -23,6 +29,13 @@ SCRIPTS = {
 """Specific Character Set (PS3.3 C.12.1.1.2) and twenty-six of its letters: Cyrillic and Greek in UTF-8, Latin-1,
 Cyrillic, Arabic, Korean, Japanese."""
 
+OBJECT = frozenset({0x00080005, 0x00080016, 0x00080018, 0x0020000D})
+"""Without their true values an object is not treated at all."""
+INNER = (
+    "PatientName", "PatientID", "PatientAge", "CodeMeaning", "ReferencedSOPInstanceUID", "InstanceNumber",
+    "ContentDate", "ContentTime", "TextValue", "Manufacturer", "SoftwareVersions", "FloatingPointValue", "PixelSpacing",
+)  # fmt: skip
+
 _LETTERS = frozenset({"LO", "SH", "ST", "LT", "UT", "UC", "PN"})
 _FREE = {"LO": 64, "SH": 16, "ST": 1024, "LT": 10240, "UT": 64, "UC": 64, "PN": 64, "AE": 16, "CS": 16}
 
@@ -34,12 +47,13 @@ class Tokens:
         self.texts: list[str] = []
         self.uids: list[str] = []
         self.dates: list[str] = []
+        self.numbers: list[str] = []
         self.owner: dict[str, int] = {}
         self._script, self._serial = script, serial
 
     def value(self, vr: str, tag: int = 0) -> object:
         value = self._value(vr)
-        for made in (self.texts, self.uids, self.dates):
+        for made in (self.texts, self.uids, self.dates, self.numbers):
             if made:
                 self.owner.setdefault(made[-1], tag)
         return value
@@ -65,9 +79,17 @@ class Tokens:
         if vr in {"DA", "DT"}:
             self.dates.append(f"{FIRST_DATE + timedelta(days=len(self.dates)):%Y%m%d}")
             return self.dates[-1] + ("101112.123456+0200" if vr == "DT" else "")
-        if vr in {"OB", "UN", "OW"}:
-            return str(self._value("CS")).encode() + b"\0" * 2
-        return {"TM": "101112.5", "AS": "071Y", "IS": "4711", "DS": "47.11"}.get(vr, 47)
+        if vr in {"OB", "UN", "OW", "OF", "OD", "OL", "OV"}:
+            return str(self._value("CS")).encode() + b"\0" * 6
+        return self._number(vr)
+
+    def _number(self, vr: str) -> object:
+        count = len(self.numbers)
+        number = {"US": 20_000, "SS": 20_000, "TM": 700_000}.get(vr, 700_000_000)
+        number += 128 * count if number == 700_000_000 else count  # exact in FL
+        self.numbers.append(f"{count % 1000:03d}Y" if vr == "AS" else str(number))
+        written = {"TM": f"101112.{number}", "AS": self.numbers[-1], "IS": str(number), "DS": f"{number}.5"}
+        return written.get(vr, float(number) if vr in {"FL", "FD"} else number)
 
 
 def elements(tokens: Tokens) -> Iterator[DataElement]:
@@ -90,6 +112,37 @@ def elements(tokens: Tokens) -> Iterator[DataElement]:
         ):
             setattr(item, keyword, tokens.value(inner, tag_for_keyword(keyword) or 0))
         yield DataElement(tag, "SQ", Sequence([item]))
+
+
+def everything(tokens: Tokens) -> Iterator[DataElement]:
+    """One element for every attribute of PS3.6 but groups 0 to 4 and what describes the pixels.
+
+    Retired ones and repeating groups are among them. In a sequence stand two items: a few attributes of each kind and a
+    private block, and the same within a sequence whose contents pass.
+    """
+    tags = {tag: entry[0] for tag, entry in DicomDictionary.items()}
+    for mask, entry in RepeatersDictionary.items():
+        tags[int(mask.replace("xx", "02").replace("x", "2"), 16)] = entry[0]
+    for tag, several in sorted(tags.items()):
+        vr = several.split(" or ")[0]
+        group = tag >> 16
+        if group <= 4 or group in {0x0028, 0x7FE0, 0xFFFE} or tag in OBJECT or vr in {"AT", "NONE"}:
+            continue
+        if vr != "SQ":
+            yield DataElement(tag, vr, tokens.value(vr, tag))
+            continue
+        item = Dataset()
+        item.CodeValue, item.CodingSchemeDesignator = "39937001", "SCT"
+        for keyword in INNER:
+            inner = tag_for_keyword(keyword) or 0
+            setattr(item, keyword, tokens.value(dictionary_VR(inner), inner))
+        block = item.private_block(0x0011, str(tokens.value("CS")), create=True)
+        block.add_new(1, "LO", tokens.value("LO"))
+        block.add_new(2, "UN", tokens.value("UN"))
+        outer = Dataset()
+        outer.CodeValue, outer.CodingSchemeDesignator, outer.CodeMeaning = "39937001", "SCT", "Skin"
+        outer.AnatomicRegionSequence = [item]
+        yield DataElement(tag, "SQ", Sequence([item, outer]))
 
 
 def fill(ds: Dataset, tokens: Tokens) -> None:

@@ -3,11 +3,12 @@
 import shutil
 import subprocess
 from datetime import date
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
 import pytest
-from canary import SCRIPTS, Tokens, canary
+from canary import OBJECT, SCRIPTS, Tokens, canary, everything
 from photographs import photograph, skin
 from pydicom import Dataset
 from pydicom.uid import DermoscopicPhotographyImageStorage, ImplicitVRLittleEndian
@@ -39,6 +40,20 @@ def filled(character_set: str, sop_class: str = DermoscopicPhotographyImageStora
     return part10.read(buffer.getvalue()), tokens
 
 
+@cache
+def whole(character_set: str) -> tuple[Dataset, Tokens]:
+    """An object with every attribute of PS3.6."""
+    ds = photograph(skin())
+    tokens = Tokens(SCRIPTS[character_set])
+    for element in everything(tokens):
+        ds.add(element)
+    ds.SpecificCharacterSet = character_set.split("\\")
+    buffer = BytesIO()
+    with part10.quiet():
+        ds.save_as(buffer, enforce_file_format=True)
+    return part10.read(buffer.getvalue()), tokens
+
+
 def treated(original: Dataset, profile: Profile) -> bytes:
     clean = scrub(original, profile, SITE)
     frames.carry(clean)
@@ -61,19 +76,63 @@ def left_in(file: bytes, tokens: Tokens, character_set: str) -> set[str]:
     return found
 
 
+def numbers_in(file: bytes) -> set[str]:
+    """Every number in a file as a token writes it: whole numbers, ages, and the fractions of times."""
+    found = set()
+    for element in part10.read(file).iterall():
+        several = [] if element.is_empty else element.value if element.VM > 1 else [element.value]
+        for value in several:
+            if element.VR in {"IS", "DS", "UL", "SL", "UV", "SV", "FL", "FD", "US", "SS"}:
+                found.add(str(int(value)))
+            elif element.VR in {"TM", "AS"}:
+                found.add(str(value).partition(".")[2] if element.VR == "TM" else str(value))
+    return found
+
+
+def passed(file: bytes, tokens: Tokens, character_set: str, profile: Profile) -> set[str]:
+    """The attributes whose tokens are in a file although the profile does not say that they stay."""
+    stays = {Action.KEEP}
+    left = left_in(file, tokens, character_set)
+    numbers = numbers_in(file) & set(tokens.numbers)
+    days = {v[:8] for e in walk(part10.read(file)) if e.vr in {"DA", "DT"} for v in e.values}
+    dated = set() if profile.moves_dates else days & set(tokens.dates)  # moved ones may meet each other
+    return {
+        f"{tokens.owner[token]:08x}"
+        for several, allowed in ((left | dated, stays), (numbers, stays | {Action.CLEAN}))
+        for token in several
+        if profile.resolved(tokens.owner[token], DermoscopicPhotographyImageStorage)[1] not in allowed
+    }
+
+
 @pytest.mark.parametrize("character_set", SCRIPTS)
 @pytest.mark.parametrize("profile", [*SHIPPED, EVERYTHING], ids=lambda profile: profile.name)
 def test_no_token_passes_but_those_the_profile_keeps(profile: Profile, character_set: str) -> None:
     original, tokens = filled(character_set)
     file = treated(original, profile)
-    sop_class = DermoscopicPhotographyImageStorage
-    passed = {
-        tokens.owner[token]
-        for token in left_in(file, tokens, character_set)
-        if profile.resolved(tokens.owner[token], sop_class)[1] is not Action.KEEP
-    }
-    assert {f"{tag:08x}" for tag in passed} == set()
+    assert passed(file, tokens, character_set, profile) == set()
     assert residue(original, file, profile) == []
+
+
+CODES = {"0040a010", "0040a040", "0040a050", "00700005", "00700023", "00700024"}
+"""Of content and graphics that are cleaned: codes of the standard, not words that somebody chose."""
+
+
+@pytest.mark.parametrize("character_set", ["ISO_IR 192"])
+@pytest.mark.parametrize("profile", [*SHIPPED, EVERYTHING], ids=lambda profile: profile.name)
+def test_no_token_passes_of_any_attribute_there_is(profile: Profile, character_set: str) -> None:
+    original, tokens = whole(character_set)
+    file = treated(original, profile)
+    assert passed(file, tokens, character_set, profile) <= CODES
+    assert residue(original, file, profile) == []
+
+
+def test_any_attribute_there_is_is_in_that_object() -> None:
+    original, tokens = whole("ISO_IR 192")
+    assert len(original) > 4500
+    assert len(tokens.texts) > 6000
+    assert len(tokens.numbers) > 4000
+    assert len({tag >> 16 for tag in original.keys()}) > 60  # noqa: SIM118
+    assert original.keys() >= OBJECT
 
 
 @pytest.mark.parametrize("character_set", ["ISO_IR 192", "\\ISO 2022 IR 87"])
