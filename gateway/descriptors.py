@@ -15,10 +15,11 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from importlib.resources import files
 
 MIN_NAME = 3
+MIN_WITHIN = 6
 MAX_DIGITS = 5
 _SHORT = 128
 
@@ -34,6 +35,11 @@ STANDARD_WORDS = frozenset(
 
 _TOKEN = re.compile(r"[^\W_]+(?:['’.\-][^\W_]+)*")
 _LETTERS = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+_WORD = re.compile(r"[^\W\d_]+")
+_UNSPACED = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]{2,}"
+)
+"""Words of scripts in which a name runs into what follows it: Thai, Lao, Burmese, Khmer, Han, Kana, Hangul."""
 _SENTENCE = re.compile(r"([;\r\n]+|[.!?](?=\s|$))")
 _PUNCTUATION = frozenset(" ,.;:-/()+&%°'\"×–_|!?\t")
 _NUMBER = re.compile(
@@ -113,17 +119,33 @@ def vocabulary() -> frozenset[str]:
 
 
 def name_parts(name: str) -> Iterator[str]:
-    """A person's name (PS3.5 6.2.1) as it may be found: the whole, its components, their words."""
+    """A person's name (PS3.5 6.2.1) as it may be found: the whole, its components, their words.
+
+    Family and given name are also found run together, in either order, and where one of them is short, side by side.
+    """
     whole = name.rstrip("^= ")
     if len(whole) > MIN_NAME:
         yield whole
     for part in re.split(r"[\^=]", whole):
         if len(part.strip()) >= MIN_NAME:
             yield part.strip()
-        yield from (word for word in _LETTERS.findall(part) if len(word) >= MIN_NAME)
+        for word in _LETTERS.findall(part):
+            pieces = re.split("['’]", word)
+            yield from (piece for piece in {word, "".join(pieces), *pieces} if len(piece) >= MIN_NAME)
         # An ideographic name has two or three signs and no more.
         if not part.isascii() and len(part.strip()) == 2:
             yield part.strip()
+    for group in whole.split("="):
+        family, given, *_ = ("".join(_WORD.findall(part)) for part in (group + "^").split("^"))
+        if family and given and (len(family + given) > MIN_NAME or is_unspaced(family + given)):
+            yield from (family + given, given + family)
+            if min(len(family), len(given)) < MIN_NAME:
+                yield from (f"{family} {given}", f"{given} {family}")
+
+
+def is_unspaced(word: str) -> bool:
+    """Whether a word is of a script that sets no space behind it, so that it may stand within a longer one."""
+    return _UNSPACED.fullmatch(word) is not None
 
 
 def dates_in(text: str) -> Iterator[tuple[int, int, frozenset[date]]]:
@@ -181,7 +203,7 @@ def _days(year: str, month: str, day: str) -> Iterator[date]:
             yield found
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Identities:
     """What is known to identify somebody in one object.
 
@@ -210,14 +232,11 @@ class Identities:
     def without(self, text: str) -> str:
         """``text`` that is kept: the same, unless an identity stands in it, which is taken out.
 
-        Words of :data:`STANDARD_WORDS` and words of one or two signs stay; they prove nothing.
+        Words of :data:`STANDARD_WORDS` and words of one or two letters stay; they prove nothing. A word in which a long
+        name stands goes as a whole.
         """
         plain = folded(text)
-        named = {
-            token[0]
-            for token in _TOKEN.finditer(plain)
-            if token[0] in self.words and token[0] not in STANDARD_WORDS and len(token[0]) >= MIN_NAME
-        }
+        named = {token for token in _TOKEN.findall(plain) if self._names(token)}
         dated = self.dates and any(readings & self.dates for _, _, readings in dates_in(plain))
         if not named and not dated:
             return text
@@ -228,6 +247,24 @@ class Identities:
             ]
         left = _tidy(_cut(text, taken))
         return left if not any(readings & self.dates for _, _, readings in dates_in(folded(left))) else ""
+
+    def _names(self, token: str) -> bool:
+        if token in STANDARD_WORDS:
+            return False
+        if token in self.words and len(token) >= MIN_NAME:
+            return True
+        if token.isascii() and len(token) <= MIN_WITHIN:
+            return False
+        return any(word in token for word in self._within)
+
+    @cached_property
+    def _within(self) -> frozenset[str]:
+        """Words that name somebody within a longer one as well: in scripts without spaces, and long ones of letters."""
+        return frozenset(
+            word
+            for word in self.words - STANDARD_WORDS
+            if is_unspaced(word) or (len(word) >= MIN_WITHIN and word.isalpha())
+        )
 
 
 def cleaned(text: str, identities: Identities, words: frozenset[str] = frozenset()) -> str:

@@ -26,7 +26,7 @@ from pydicom.encaps import generate_frames
 from pydicom.uid import UID, RLELossless
 
 from gateway import codestream, haystack, part10, pixels, reader
-from gateway.descriptors import dates_in, folded
+from gateway.descriptors import dates_in, folded, is_unspaced
 from gateway.errors import Held
 from gateway.identities import described, text_of
 from gateway.mark import CODES, DERIVATION, METHOD, PIXEL_BY_PIXEL_MASK
@@ -128,7 +128,7 @@ def _in_texts(
         for text in values:
             same = (tag, text) in kept
             plain = folded(text)
-            if not same and vr not in _CODED:
+            if vr not in _CODED:
                 squeezed.append(_SEPARATORS.sub("", plain))
             if text in _OURS:
                 continue
@@ -171,6 +171,8 @@ def _stays(tag: int, same: bool, profile: Profile, sop_class: str) -> bool:
 
 
 def _stands_in(texts: str, value: str) -> bool:
+    if is_unspaced(value):
+        return value in texts
     # A number with dots, as a UID, is no part of a longer one.
     before, after = (r"(?<![\w.])", r"(?!\w|\.\d)") if _DOTTED.fullmatch(value) else (r"(?<!\w)", r"(?!\w)")
     return re.search(before + re.escape(value) + after, texts) is not None

@@ -118,6 +118,27 @@ def test_a_kept_text_loses_an_identity(text: str) -> None:
     assert "zweifelsfrei" not in KNOWN.without(text).lower()
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "left"),
+    [
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "山田太郎 camera", "camera"),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "太郎 camera", "camera"),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "山田のカメラ", ""),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "TarouYamada camera", "camera"),
+        ("Hong^Gildong=洪^吉洞=홍^길동", "홍길동의 camera", "camera"),
+        ("Hong^Gildong=洪^吉洞=홍^길동", "洪吉洞 camera", "camera"),
+        ("O'Brien^Seán", "O'Briens OBrien O Brien", "O'Briens O"),
+        ("Zweifelsfrei^Adelheid", "AdelheidZweifelsfrei zweifelsfrei01 Adelheids", ""),
+        ("Zweifelsfrei^Adelheid", "Zweifel and Adele", "Zweifel and Adele"),
+        ("Nagel^Hans", "Nagelneu Hanseatic", "Nagelneu Hanseatic"),
+    ],
+)
+def test_a_kept_text_loses_a_name_run_together_with_what_stands_beside_it(
+    name: str, text: str, left: str
+) -> None:
+    assert Identities.of([name], []).without(text) == left
+
+
 def test_the_vocabulary_is_words_in_lower_case_and_no_title() -> None:
     assert len(vocabulary()) > 1000
     assert vocabulary().isdisjoint(

@@ -317,6 +317,29 @@ def test_names_in_other_scripts_are_found() -> None:
         assert any("Patient's Name" in s for s in residue(original, part10.write(clean), BASIC))
 
 
+@pytest.mark.parametrize(
+    ("name", "number", "text", "attribute"),
+    [
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "X-1", "山田のカメラ", "Patient's Name"),
+        ("Hong^Gildong=洪^吉洞=홍^길동", "X-1", "홍길동의 사진기", "Patient's Name"),
+        ("Somsak^Jaidee=สมศักดิ์^ใจดี", "X-1", "กล้องสมศักดิ์", "Patient's Name"),
+        ("Ram^Lal=राम^लाल", "X-1", "राम कैमरा", "Patient's Name"),
+        ("Zweifelsfrei^Adelheid", "X-1", "AdelheidZweifelsfrei", "Patient's Name"),
+        ("Li^Wu", "X-1", "Studio Wu Li", "Patient's Name"),
+        ("Nobody^N", "PID-7731-QX", "Studio PID7731QX", "Patient ID"),
+    ],
+)
+def test_what_was_carried_over_is_searched_for_names_run_together_and_identifiers_without_signs(
+    name: str, number: str, text: str, attribute: str
+) -> None:
+    ds = photograph(skin(), patient=Patient(name=name, number=number))
+    ds.Manufacturer = text
+    original = received(ds)
+    clean = treated(original)
+    clean.Manufacturer, clean.SpecificCharacterSet = text, "ISO_IR 192"
+    assert any(attribute in sentence for sentence in residue(original, part10.write(clean), BASIC))
+
+
 def test_an_unreadable_file_is_held(original: Dataset) -> None:
     with pytest.raises(Held):
         residue(original, b"no DICOM at all", BASIC)
