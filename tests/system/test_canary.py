@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from canary import SCRIPTS, Tokens, canary
-from photographs import photograph, save, skin
+from photographs import companion, photograph, save, skin
+from pydicom.uid import ComprehensiveSRStorage
 from system.peers import gateway, orthanc, storescu, wait_until
 
 from gateway import part10
@@ -20,7 +21,7 @@ ENTRY = (sys.executable, str(ROOT / "tests" / "system" / "metadata_only.py"))
 
 
 def objects(folder: Path) -> tuple[list[Path], list[Tokens]]:
-    """One object in each character set, and one that is held because it says that its pixels identify."""
+    """One object in each character set, one that is held because it says that its pixels identify, and a report."""
     folder.mkdir()
     files, every = [], []
     for number, (character_set, script) in enumerate([*SCRIPTS.items(), ("ISO_IR 192", "")]):
@@ -31,6 +32,11 @@ def objects(folder: Path) -> tuple[list[Path], list[Tokens]]:
             ds.RecognizableVisualFeatures = "YES"
         with part10.quiet():
             files.append(save(ds, folder / f"{number}.dcm"))
+    report = companion(ComprehensiveSRStorage)
+    every.append(canary(report, serial=len(files)))
+    report.SpecificCharacterSet = "ISO_IR 192"
+    with part10.quiet():
+        files.append(save(report, folder / "report.dcm"))
     return files, every
 
 
@@ -44,8 +50,8 @@ def test_no_token_reaches_archive_log_trail_or_ledger(tmp_path: Path) -> None:
         gateway(tmp_path / "gateway", archive.port, entry=ENTRY, conf_text={"profile": profiles}) as peer,
     ):
         assert storescu(peer.port, files, options=["-R"]).returncode == 0
-        wait_until(lambda: len(archive.uids()) == len(files) - 1, "all but one are forwarded")
-        wait_until(lambda: peer.counts()["held"] == 1, "one is held")
+        wait_until(lambda: len(archive.uids()) == len(files) - 2, "all but two are forwarded")
+        wait_until(lambda: peer.counts()["held"] == peer.counts()["refused"] == 1, "one is held, one refused")
         told = "".join(
             peer.run(*words).stdout
             for words in (["status"], ["held"], ["held", "--json"], ["audit", "verify"])
@@ -74,7 +80,7 @@ def test_no_token_reaches_archive_log_trail_or_ledger(tmp_path: Path) -> None:
             [database.execute(f"select * from {t}").fetchall() for t in ("instances", "arrivals")]
         )
     database.close()
-    assert history.count("forwarded") == len(files) - 1
+    assert history.count("forwarded") == len(files) - 2
     assert [token for token in texts | uids if token in history + said] == []
     # The ledger holds the original UIDs of instance, study and series, and nothing else of an original.
     assert [token for token in texts if token in everything] == []
