@@ -58,11 +58,15 @@ class MaskOptions:
     hide_margin
         Faces and features are grown by this fraction of it before they are hidden: hairline, ears and outline tell
         the person too (docs/performance.md).
+    keep_most
+        Largest share of a photograph's hidden region that is kept as lesion; where lesions take more, their surest
+        pixels. What is left of a face's own skin tells the person too. What a person drew is kept whole.
     """
 
     lesion_over_features: LesionRule = "hide"
     keep_margin: float = 0.02
-    hide_margin: float = 0.15
+    hide_margin: float = 0.2
+    keep_most: float = 0.2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,6 +176,8 @@ def plan(
                 lips |= grow(mask, LIPS_SPANS * unit)
         unsure = lips & ~(_lesion_probability(regions, models) > SURE_LESION)
         keep &= ~(over | unsure | (near & (regions.of(models.features) > LEAST_SIGN)))
+    if given.keep is None:
+        keep = _surest(keep, _lesion_probability(regions, models), int(options.keep_most * hide.sum()))
     hide_full = to_native(hide, height, width) if given.hide is None else given.hide.copy()
     keep_full = (
         to_native(keep, height, width) if given.keep is None else given.keep & ~to_native(over, height, width)
@@ -251,6 +257,16 @@ def _lesion_probability(regions: Regions, models: Models) -> Floats:
 
 def _lesions(regions: Regions, models: Models) -> Mask:
     return np.asarray(_lesion_probability(regions, models) > 0.5)
+
+
+def _surest(keep: Mask, probability: Floats, most: int) -> Mask:
+    """At most ``most`` pixels of ``keep`` (h, w): those with the largest probability; of equal ones all or none."""
+    if keep.sum() <= most:
+        return keep
+    if most <= 0:
+        return np.zeros_like(keep)
+    least = np.partition(probability[keep], -most)[-most]
+    return keep & (probability > least)
 
 
 def _small(mask: Mask, regions: Regions) -> Mask:

@@ -201,7 +201,7 @@ class Sight:
         """
         pixels = self._pixels
         margin = pixels.keep_margin if attempts <= pixels.attempts else SMALLER_KEEP
-        options = MaskOptions(case.rule, margin, pixels.hide_margin)
+        options = MaskOptions(case.rule, margin, pixels.hide_margin, pixels.keep_most)
         plans = [plan(image, self._models, options) for image in frames]
         return np.stack([one.hide for one in plans]), np.stack([one.keep for one in plans])
 

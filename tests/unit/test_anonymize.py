@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.anonymize import MaskOptions, Plan, paint, plan, uncovered
+from inference.anonymize import Given, MaskOptions, Plan, paint, plan, uncovered
 from inference.crops import covering_crop, face_crop
 
 NANO = Path(__file__).parents[2] / "bundles" / "nano"
@@ -159,3 +159,35 @@ def test_what_may_be_lips_is_no_lesion_to_keep_wherever_the_landmarks_lie(nano, 
     ]
     assert kept[0] > 30
     assert kept[1] < 0.2 * kept[0]
+
+
+class Rash:
+    """A segmenter that sees a rash, surer to the left, all over what it takes for skin."""
+
+    def __init__(self, segmenter):
+        self.size_px, self.classes, self._segmenter = segmenter.size_px, segmenter.classes, segmenter
+
+    def segment(self, images):
+        told = self._segmenter.segment(images).copy()
+        skin, lesion = (self.classes.index(name) for name in ("skin", "lesion"))
+        sure = np.broadcast_to(np.linspace(0.99, 0.6, told.shape[-1], dtype=np.float32), told[:, skin].shape)
+        rash = told[:, skin] > 0.5
+        told[:, lesion][rash], told[:, skin][rash] = sure[rash], 1 - sure[rash]
+        return told
+
+
+@pytest.mark.models
+def test_of_a_rash_over_the_whole_face_the_surest_part_is_kept(nano, astronaut):
+    models = replace(nano, segmenter=Rash(nano.segmenter))
+    found = plan(astronaut, nano, MaskOptions()).faces
+    everything, part = (plan(astronaut, models, MaskOptions(keep_most=most), found) for most in (1.0, 0.2))
+    hidden = int((everything.hide | everything.keep).sum())
+    assert everything.keep.sum() > 0.25 * hidden
+    assert 0.15 * hidden < part.keep.sum() < 0.21 * hidden
+    assert not (part.keep & ~everything.keep).any()
+    assert ((part.hide | part.keep) == (everything.hide | everything.keep)).mean() > 0.999
+    columns = [np.nonzero(one.keep)[1].mean() for one in (part, everything)]
+    assert columns[0] < columns[1]
+    drawn = Given(keep=everything.keep)
+    assert plan(astronaut, models, MaskOptions(keep_most=0.0), found, drawn).keep.sum() > 0.2 * hidden
+    assert not plan(astronaut, models, MaskOptions(keep_most=0.0), found).keep.any()
