@@ -1,4 +1,6 @@
-"""What may be said of the items of a sequence: codes that name no place, and content items that still say something."""
+"""What may be said of the parts of an object: codes that name no place, content items that still say something, and
+bytes that describe the picture they stand beside.
+"""
 
 from pydicom import Dataset
 
@@ -15,6 +17,48 @@ _CONTENT = {
     "IMAGE": 0x00081199, "COMPOSITE": 0x00081199, "WAVEFORM": 0x00081199,
 }  # fmt: skip
 """Where a content item of each value type (PS3.3 10.2 and C.17.3) has its value."""
+
+_PALETTE = (
+    0x00281101,
+    0x00281102,
+    0x00281103,
+    0x00281201,
+    0x00281202,
+    0x00281203,
+    0x00281221,
+    0x00281222,
+    0x00281223,
+)
+_ICC_PROFILE, _COLOUR_MODEL, _OFFSETS = 0x00282000, 0x00280004, (0x7FE00001, 0x7FE00002)
+
+
+def stray(ds: Dataset, encapsulated: bool) -> set[int]:
+    """The tags of bytes that belong to no picture: a palette that is not used, an ICC profile that is none, offsets.
+
+    Parameters
+    ----------
+    ds
+        A scrubbed data set, its pixels as they were.
+    encapsulated
+        Whether they are coded frames, which offsets may point at.
+    """
+    found = set() if text_of(ds, _COLOUR_MODEL) == "PALETTE COLOR" else {tag for tag in _PALETTE if tag in ds}
+    if not encapsulated:
+        found |= {tag for tag in _OFFSETS if tag in ds}
+    if _ICC_PROFILE in ds and not is_icc_profile(ds[_ICC_PROFILE].value or b""):
+        found.add(_ICC_PROFILE)
+    return found
+
+
+def is_icc_profile(data: bytes) -> bool:
+    """Whether bytes are one ICC profile and nothing behind it but padding (ICC.1:2022 7.2, 7.3)."""
+    size, tags = int.from_bytes(data[:4], "big"), int.from_bytes(data[128:132], "big")
+    if data[36:40] != b"acsp" or not 132 + 12 * tags <= size <= len(data) or data[size:].strip(b"\0"):
+        return False
+    places = (data[at + 4 : at + 12] for at in range(132, 132 + 12 * tags, 12))
+    return all(
+        132 + 12 * tags <= int.from_bytes(p[:4], "big") <= size - int.from_bytes(p[4:], "big") for p in places
+    )
 
 
 def means_the_same_everywhere(item: Dataset) -> bool:

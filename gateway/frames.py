@@ -24,7 +24,6 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLSLossless,
-    RLELossless,
 )
 
 from gateway import codestream, pixels
@@ -269,16 +268,14 @@ def _keep(ds: Dataset, layout: Layout, syntaxes: Sequence[str], before: Native |
 
 def _keep_coded(ds: Dataset, layout: Layout, syntaxes: Sequence[str], before: Native | None) -> None:
     coded = pixels.coded_frames(ds, layout)
-    bare = layout.syntax == RLELossless  # it has no room for anything else
     pixels.forget(ds, _STALE[2:])
-    if pixels.tidy(pixels.stored_bytes(ds), layout.frames) and (
-        bare or not any(map(codestream.foreign, coded))
-    ):
+    beside = any(pixels.foreign(frame, layout) for frame in coded)
+    if not beside and pixels.tidy(pixels.stored_bytes(ds), layout.frames):
         return
     native = pixels.read(ds, layout) if before is None else before
     try:
-        kept = coded if bare else [codestream.clean(frame) for frame in coded]
-    except codestream.BrokenImageError:
+        kept = [codestream.clean(frame) for frame in coded] if beside else coded
+    except codestream.BrokenImageError:  # as every RLE image with something beside it
         _write(ds, native, layout.colours, layout.stored, syntaxes)
         return
     pixels.put(ds, encapsulate(kept), layout.syntax, 8)

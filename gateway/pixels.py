@@ -19,6 +19,7 @@ from pydicom.encaps import encapsulate, generate_fragments, generate_frames, par
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.encoders.base import get_encoder
 from pydicom.uid import UID, JPEGLSLossless, JPEGLSNearLossless, RLELossless
+from rle.rle import decode_segment
 
 from gateway import codestream
 from gateway.errors import Held
@@ -244,6 +245,28 @@ def _check_coded(ds: Dataset, layout: Layout) -> None:
             raise Held("pixels", "a coded frame has another size than is stated")
         if shape.precision > layout.allocated:
             raise Held("pixels", "a coded frame has deeper samples than is stated")
+
+
+def foreign(frame: bytes, layout: Layout) -> bool:
+    """Whether a coded frame holds anything beside its image, or cannot be taken apart."""
+    return _beside_rle(frame, layout) if layout.syntax == RLELossless else codestream.foreign(frame)
+
+
+def _beside_rle(frame: bytes, layout: Layout) -> bool:
+    """Whether the header holds more than offsets in use, or a segment more than its pixels (PS3.5 G.3, G.5)."""
+    if len(frame) < 64:
+        return True
+    number, *offsets = unpack("<16I", frame[:64])
+    starts, unused = offsets[:number], offsets[number:]
+    if number != layout.samples * layout.dtype.itemsize or starts[:1] != [64] or any(unused):
+        return True
+    try:
+        return any(
+            len(decode_segment(frame[start:end])) != layout.rows * layout.columns
+            for start, end in zip(starts, [*starts[1:], len(frame)], strict=True)
+        )
+    except ValueError:
+        return True
 
 
 def bare(ds: Dataset, layout: Layout) -> bytes:

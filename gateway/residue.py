@@ -19,7 +19,7 @@ The file is read again, and everything in it is looked at:
 import re
 from collections.abc import Iterable, Mapping
 from datetime import date
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from pydicom import Dataset
 from pydicom.encaps import generate_frames
@@ -208,12 +208,13 @@ def _in_bytes(after: list[Seen], needles: list[Needle], days: Mapping[date, str]
 def _segments(finished: Dataset) -> set[str]:
     """Coded frames that carry anything beside their image."""
     syntax = UID(text_of(finished.file_meta, 0x00020010))
-    if not syntax.is_encapsulated or syntax == RLELossless or "PixelData" not in finished:
+    if not syntax.is_encapsulated or "PixelData" not in finished:
         return set()
     number = int(text_of(finished, 0x00280008) or 1)
     data = pixels.stored_bytes(finished)
     only = pixels.only_fragment(data) if number == 1 else None
     frames = generate_frames(data, number_of_frames=number) if only is None else [only]
-    return (
-        {"a coded frame carries segments beside its image"} if any(map(codestream.foreign, frames)) else set()
-    )
+    foreign = codestream.foreign
+    if syntax == RLELossless:
+        foreign = partial(pixels.foreign, layout=pixels.Layout.of(finished))
+    return {"a coded frame carries segments beside its image"} if any(map(foreign, frames)) else set()

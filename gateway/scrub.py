@@ -17,9 +17,10 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
+from pydicom.uid import UID
 
 from gateway import reader
-from gateway.content import means_the_same_everywhere, whole
+from gateway.content import means_the_same_everywhere, stray, whole
 from gateway.descriptors import Identities, cleaned, folded
 from gateway.errors import Held, Refused
 from gateway.identities import (
@@ -119,6 +120,8 @@ def scrub(original: Dataset, profile: Profile, pseudonyms: Pseudonyms) -> Datase
             del clean[
                 _FRAME_POINTER
             ]  # it tells how frames follow each other by an attribute that did not pass
+        for tag in stray(clean, UID(syntax).is_encapsulated):
+            del clean[tag]
         _character_set(clean, original, scrubbing.foreign)
         clean.file_meta = _file_meta(clean, syntax)
     return clean
@@ -213,6 +216,8 @@ class _Scrubbing:
     ) -> DataElement | RawDataElement | None:
         if action is Action.EMPTY:
             return DataElement(tag, "SQ", []) if vr == "SQ" else self.written(tag, vr, "")
+        if depth and any(part in _BYTES for part in vr.split(" or ")):
+            return None  # palettes, profiles and pixels describe the picture; within an item they may be another one
         if isinstance(raw, RawDataElement):
             if raw.VR is not None and vr != raw.VR and raw.VR not in vr.split(" or "):
                 return None

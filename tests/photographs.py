@@ -77,6 +77,13 @@ def photograph(
     return encoded(ds, syntax)
 
 
+def icc_profile() -> bytes:
+    """An ICC profile: sRGB, as Pillow makes it."""
+    from PIL import ImageCms
+
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
 def _describe(ds: Dataset, patient: Patient) -> None:
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.ImageType = ["ORIGINAL", "PRIMARY"]

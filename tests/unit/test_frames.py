@@ -2,6 +2,7 @@
 
 from io import BytesIO
 from pathlib import Path
+from struct import pack, unpack
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from gateway import part10
 from gateway.errors import Held, Outcome, Refused
 from gateway.frames import LOSSLESS, Frames, decode, encode
 from gateway.pixels import rgb_from_ybr
+from gateway.residue import residue
 
 SYNTAXES = (
     ExplicitVRLittleEndian,
@@ -153,6 +155,44 @@ def test_a_coded_image_that_cannot_be_taken_apart_is_written_anew() -> None:
     encode(ds, before)
     assert b"mrfx" not in ds.PixelData
     assert np.array_equal(decode(again(ds)).rgb, before.rgb)
+
+
+def rle_with(note: bytes, where: str) -> Dataset:
+    """A photograph in RLE with a note in its header, between its segments or behind them."""
+    ds = photograph(skin(), syntax=RLELossless)
+    (frame,) = generate_frames(ds.PixelData, number_of_frames=1)
+    number, *offsets = unpack("<16I", frame[:64])
+    second = offsets[1]
+    made = {
+        "header": frame[: 64 - len(note)] + note + frame[64:],
+        "between": pack("<16I", number, offsets[0], *(o + len(note) for o in offsets[1:number]), *offsets[number:])
+        + frame[64:second] + note + frame[second:],
+        "behind": frame + note,
+        "nowhere": frame,
+    }  # fmt: skip
+    ds.PixelData = encapsulate([made[where]])
+    ds["PixelData"].is_undefined_length = True
+    return again(ds)
+
+
+@pytest.mark.parametrize("where", ["header", "between", "behind"])
+def test_a_note_beside_an_rle_image_does_not_pass(where: str) -> None:
+    note = b"seen by somebody else   "
+    ds, plain = rle_with(note, where), rle_with(note, "nowhere")
+    shown, coded = decode(ds), bytes(plain.PixelData)
+    assert residue_of(ds)
+    assert not residue_of(plain)
+    encode(ds, shown)
+    assert note not in part10.write(ds)
+    assert ds.file_meta.TransferSyntaxUID == JPEGLSLossless
+    assert np.array_equal(decode(again(ds)).native, shown.native)
+    encode(plain, decode(plain))
+    assert plain.PixelData == coded
+
+
+def residue_of(ds: Dataset) -> bool:
+    """Whether the last gate sees something beside a coded image."""
+    return any("beside its image" in sentence for sentence in residue(ds, part10.write(ds)))
 
 
 def test_bytes_behind_the_last_frame_are_cut() -> None:

@@ -12,7 +12,7 @@ import pytest
 from canary import canary
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from photographs import photograph, skin
+from photographs import icc_profile, photograph, skin
 from pydicom import Dataset, dcmread
 from pydicom.datadict import dictionary_VR
 from pydicom.uid import (
@@ -87,12 +87,39 @@ def test_the_original_is_not_changed() -> None:
 
 def test_the_picture_and_its_description_pass() -> None:
     ds = photograph(skin())
-    ds.ICCProfile = b"profile!"
+    ds.ICCProfile = icc_profile()
     ds.FNumber, ds.BodyPartExamined = "5.6", "FACE"
     clean = cleaned(ds)
     for keyword in ("PixelData", "Rows", "Columns", "BitsStored", "PhotometricInterpretation", "ICCProfile", "FNumber",
                     "BodyPartExamined", "Modality", "ImageType", "Manufacturer", "InstanceNumber"):  # fmt: skip
         assert clean[keyword].value == ds[keyword].value
+
+
+NOTE = b"seen by somebody else   "
+
+
+@pytest.mark.parametrize("profile", [NOTE, NOTE * 20, b"", "cut off", "followed by a note"], ids=repr)
+def test_what_is_no_colour_profile_does_not_pass_as_one(profile: bytes | str) -> None:
+    whole = icc_profile()
+    made = {"cut off": whole[:-8], "followed by a note": whole + NOTE}
+    ds = photograph(skin())
+    ds.ICCProfile = made[profile] if isinstance(profile, str) else profile
+    assert "ICCProfile" not in cleaned(ds) or not cleaned(ds).ICCProfile
+
+
+def test_bytes_that_belong_to_no_picture_do_not_pass() -> None:
+    ds = photograph(skin())
+    ds.RedPaletteColorLookupTableData = ds.SegmentedBluePaletteColorLookupTableData = NOTE
+    ds.ExtendedOffsetTable = ds.ExtendedOffsetTableLengths = NOTE
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "39937001", "SCT", "Skin"
+    item.add_new("PixelData", "OB", NOTE)
+    item.ICCProfile = icc_profile()
+    ds.AnatomicRegionSequence = [item]
+    clean = cleaned(ds)
+    assert NOTE not in part10.write(clean)
+    assert clean.AnatomicRegionSequence[0].CodeMeaning == "Skin"
+    assert list(clean.AnatomicRegionSequence[0].keys()) == [0x00080100, 0x00080102, 0x00080104]
 
 
 def test_private_overlays_icons_and_padding_are_gone() -> None:
