@@ -2,7 +2,7 @@
 
     python benchmarks/study.py --data ../shared --out build/study
 
-Learns on the 386 portraits that are not held back, judges on the 50 that are and on 34 further people photographed
+Learns on the 386 portraits that are not held back, judges on the 50 that are and on 51 further people photographed
 twice (Face Research Lab London Set, CC BY 4.0). What is made once (pictures, the judge of diseases, results of a
 method that has not changed) is kept in --out; only what changed is done again.
 """
@@ -17,8 +17,8 @@ from inference.data import manifest, synthetic
 from inference.evaluate.classifier import CARD
 
 ROOT = Path(__file__).resolve().parents[1]
-METHODS = ("none", "blurring", "pixelation", "k-same", "masking", "anoskin")
-LONDON = 34
+METHODS = ("none", "blurring", "pixelation", "k-same", "masking", "anoskin", "anoskin-once")
+LONDON = 51
 ATTACKED = ("blurring", "masking", "anoskin")
 
 
@@ -68,7 +68,7 @@ def main():
         [*command, "evaluate", "--methods", *given.methods, "--data", given.out, "--out", given.out / "report",
          "--bundle", given.bundle, "--classifier", judge,
          "--judges", *sorted(packs.iterdir()), "--one-each",
-         "--attack", *ATTACKED, "--attack-patients", "80", "--attack-steps", "300", *given.rest],
+         "--attack", *ATTACKED, "--attack-patients", "100", "--attack-steps", "400", *given.rest],
         check=True,
     )  # fmt: skip
 
