@@ -59,6 +59,7 @@ _SINGLE = frozenset({"LT", "ST", "UT"})
 _UID = re.compile(r"[0-9.]{1,64}")
 _CODED = re.compile(r"[A-Za-z0-9 _]{0,16}")
 _DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+_AGE = re.compile(r" *\d{3}[DWMY] *")
 _ZONE = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")
 _PLAIN: dict[str, re.Pattern[bytes]] = {
     "CS": re.compile(rb"(?:[A-Za-z0-9 _]{0,16}\\)*[A-Za-z0-9 _]{0,16}"),
@@ -70,6 +71,14 @@ _SHIFTS: dict[str, Callable[[str, int], str | None]] = {
     "DA": shift_date,
     "DT": shift_datetime,
     "TM": lambda value, _: keep_time(value),
+}
+_SHAPES: dict[str, Callable[[str], object]] = {
+    "CS": _CODED.fullmatch,
+    **dict.fromkeys(("IS", "DS"), lambda text: _DECIMAL.fullmatch(text.strip())),
+    "AS": _AGE.fullmatch,
+    "DA": lambda text: shift_date(text, 0),
+    "DT": lambda text: shift_datetime(text, 0),
+    "TM": keep_time,
 }
 _DUMMIES: dict[str, object] = {
     **dict.fromkeys(("LO", "SH", "LT", "ST", "UC", "UT", "CS", "AE"), REMOVED),
@@ -117,9 +126,7 @@ def scrub(original: Dataset, profile: Profile, pseudonyms: Pseudonyms) -> Datase
         if not all(text_of(clean, tag) for tag in _REQUIRED):
             raise Held("unreadable", "the object lacks one of the UIDs that say where it belongs")
         if _FRAME_POINTER in clean and not _targets(clean) <= clean.keys():
-            del clean[
-                _FRAME_POINTER
-            ]  # it tells how frames follow each other by an attribute that did not pass
+            del clean[_FRAME_POINTER]  # it told how frames follow each other by what did not pass
         for tag in stray(clean, UID(syntax).is_encapsulated):
             del clean[tag]
         _character_set(clean, original, scrubbing.foreign)
@@ -129,11 +136,8 @@ def scrub(original: Dataset, profile: Profile, pseudonyms: Pseudonyms) -> Datase
 
 def _targets(clean: Dataset) -> set[BaseTag]:
     value = clean[_FRAME_POINTER].value
-    return {
-        BaseTag(tag)
-        for tag in (value if isinstance(value, MultiValue | list) else [value])
-        if tag is not None
-    }
+    several = value if isinstance(value, MultiValue | list) else [value]
+    return {BaseTag(tag) for tag in several if tag is not None}
 
 
 @dataclass(frozen=True)
@@ -336,10 +340,8 @@ class _Scrubbing:
     def _passes(self, vr: str, values: Sequence[object]) -> bool:
         """Whether kept values look like what their VR promises; free text hides where a code was expected."""
         texts = [str(v) for v in values]
-        if vr == "CS":
-            return all(_CODED.fullmatch(text) for text in texts)
-        if vr in {"IS", "DS"}:
-            return all(_DECIMAL.fullmatch(text.strip()) for text in texts)
+        if vr in _SHAPES:
+            return all(map(_SHAPES[vr], texts))
         return vr not in _TEXT or not self.ascii_only or all(text.isascii() for text in texts)
 
     def _sequence(

@@ -13,7 +13,7 @@ from canary import canary
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from photographs import icc_profile, photograph, skin
-from pydicom import Dataset, dcmread
+from pydicom import DataElement, Dataset, dcmread
 from pydicom.datadict import dictionary_VR
 from pydicom.uid import (
     UID,
@@ -263,6 +263,27 @@ def test_text_where_a_code_is_due_does_not_pass() -> None:
         ds["FNumber"] = ds.data_element("SeriesNumber").__class__(0x00160005, "DS", None)
     clean = cleaned(ds)
     assert "BodyPartExamined" not in clean
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("PatientAge", "HUBE"),
+        ("StudyDate", "Huber"),
+        ("StudyTime", "Huber"),
+        ("AcquisitionDateTime", "Huber"),
+    ],
+)
+def test_text_where_an_age_or_a_day_is_due_does_not_pass_where_they_are_kept(
+    keyword: str, value: str
+) -> None:
+    profile = Profile(options=frozenset({Option.FULL_DATES, Option.CHARACTERISTICS}))
+    ds = photograph(skin())
+    assert cleaned(ds, profile)[keyword].value == ds[keyword].value
+    with part10.quiet():
+        ds[keyword] = DataElement(keyword, ds[keyword].VR, value)
+        file = part10.write(cleaned(part10.read(part10.write(ds)), profile))
+    assert value.encode() not in file
 
 
 def test_an_element_with_a_foreign_vr_does_not_pass() -> None:
