@@ -16,9 +16,11 @@ from gateway.needles import Needle
 MIN_BYTES = 6
 
 _SMALL = 1 << 14
-_CHUNK = 1 << 16
+_CHUNK = 1 << 15
 _CASE = 0x20  # the bit in which the cases of an ASCII letter differ
+_CASES = np.array([0, _CASE, _CASE << 8, _CASE << 8 | _CASE], np.uint16)
 _THREE = _CASE << 16 | _CASE << 8 | _CASE
+_THREE_BYTES = 0xFFFFFF
 _WRITTEN = ("%Y%m%d", "%Y-%m-%d", "%Y:%m:%d", "%d.%m.%Y", "%m/%d/%Y")
 
 
@@ -77,47 +79,44 @@ def search(haystack: bytes | memoryview, forms: Mapping[bytes, str]) -> set[str]
         np.frombuffer(b"".join([form[:MIN_BYTES] for form in forms]), np.uint8).reshape(-1, MIN_BYTES) | _CASE
     )
     pairs = (heads[:, :-1] | heads[:, 1:].astype(np.uint16) << 8).astype(np.uint16)
-    places = _likely_places(haystack, _among(pairs[:, :4]), _among(pairs[:, 1:]))
-    if not places:
-        return set()
-    starts: dict[int, list[tuple[int, bytes]]] = {}
-    for form, threes in zip(
-        forms, (pairs[:, :4] | heads[:, 2:].astype(np.uint32) << 16).tolist(), strict=True
-    ):
-        for offset, three in enumerate(threes):
-            starts.setdefault(three, []).append((offset, form))
-    found: set[bytes] = set()
-    for place in places:
-        for offset, form in starts.get(int.from_bytes(haystack[place : place + 3], "little") | _THREE, ()):
-            start = place - offset
-            if form not in found and bytes(haystack[max(start, 0) : start + len(form)]).lower() == form:
+    words = np.frombuffer(haystack, dtype="<u4", count=len(haystack) // 4)
+    places = _likely_places(words, _among(pairs[:, :4]), _among(pairs[:, 1:]))
+    wanted = (pairs[:, :4] | heads[:, 2:].astype(np.uint32) << 16).ravel()
+    there = words[places] & _THREE_BYTES | _THREE
+    known, end = list(forms), bytes(haystack[-MIN_BYTES:]).lower()
+    found = {end} & forms.keys()  # where the last three bytes are no whole word
+    for three in set(there.tolist()).intersection(wanted.tolist()):
+        starts = 4 * places[there == three]
+        for number in (wanted == three).nonzero()[0].tolist():
+            form = known[number // 4]
+            if form not in found and any(
+                _stands_at(haystack, start, form) for start in (starts - number % 4).tolist()
+            ):
                 found.add(form)
     return {forms[form] for form in found}
 
 
+def _stands_at(haystack: bytes | memoryview, start: int, form: bytes) -> bool:
+    return bytes(haystack[max(start, 0) : start + len(form)]).lower() == form
+
+
 def _likely_places(
-    haystack: bytes | memoryview, first: NDArray[np.bool_], last: NDArray[np.bool_]
-) -> list[int]:
-    """Multiples of four at which the first and the last two of three bytes are among those that are looked for."""
-    words = np.frombuffer(haystack, dtype="<u4", count=len(haystack) // 4)
-    chunk = min(_CHUNK, len(words))
-    low, likely = np.empty(chunk, np.intp), np.empty(chunk, np.bool_)
-    places: list[int] = []
+    words: NDArray[np.uint32], first: NDArray[np.bool_], last: NDArray[np.bool_]
+) -> NDArray[np.intp]:
+    """Numbers of the words whose first two bytes, and second and third, are among those that are looked for."""
+    halves = words.view("<u2")[::2]
+    low, likely = np.empty(min(_CHUNK, len(words)), np.intp), np.empty(len(words), np.bool_)
     for begin in range(0, len(words), _CHUNK):
-        part = words[begin : begin + _CHUNK]  # what a core keeps at hand
-        number = len(part)
-        np.bitwise_and(part, 0xFFFF, out=low[:number], casting="unsafe")
-        first.take(low[:number], out=likely[:number], mode="wrap")
-        here = likely[:number].nonzero()[0]
-        here = here[last[(part[here] >> 8) & 0xFFFF]]
-        if here.size:
-            places += (4 * (begin + here)).tolist()
-    return places
+        part = halves[begin : begin + _CHUNK]  # what a core keeps at hand
+        low[: len(part)] = part
+        first.take(low[: len(part)], out=likely[begin : begin + _CHUNK], mode="wrap")
+    (places,) = likely.nonzero()
+    both: NDArray[np.intp] = places[last[words[places] >> 8 & 0xFFFF]]
+    return both
 
 
 def _among(pairs: NDArray[np.uint16]) -> NDArray[np.bool_]:
     """For each two bytes, as a little endian number, whether they are among ``pairs``, whatever their case."""
     among = np.zeros(1 << 16, dtype=np.bool_)
-    for other_case in (0, _CASE, _CASE << 8, _CASE << 8 | _CASE):
-        among[pairs ^ np.uint16(other_case)] = True
+    among[pairs.reshape(-1, 1) ^ _CASES] = True
     return among

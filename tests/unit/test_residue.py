@@ -1,6 +1,7 @@
 """The search for what is left: it finds what was put there, and nothing where nothing is."""
 
 import time
+from collections.abc import Callable
 from io import BytesIO
 
 import numpy as np
@@ -351,16 +352,25 @@ def test_needles_name_attributes_not_values(original: Dataset) -> None:
     assert not any(n.text in n.attribute for n in needles)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=100)
 @given(
     st.binary(min_size=6, max_size=40).filter(lambda b: len(set(b)) > 2),
-    st.integers(0, 70_000),
+    st.integers(0, 70_000) | st.integers((1 << 17) - 45, (1 << 17) + 5),
+    st.sampled_from([bytes.lower, bytes.upper, bytes.swapcase]),
     st.integers(0, 2**31),
 )
-def test_the_search_in_pixels_finds_every_string_at_every_place(form: bytes, place: int, seed: int) -> None:
-    haystack = bytearray(np.random.default_rng(seed).integers(0, 256, 1 << 17, dtype=np.uint8).tobytes())
-    haystack[place : place + len(form)] = form
+def test_the_search_in_pixels_finds_every_string_at_every_place(
+    form: bytes, place: int, case: Callable[[bytes], bytes], seed: int
+) -> None:
+    haystack = bytearray(np.random.default_rng(seed).integers(0, 256, 1 << 18, dtype=np.uint8).tobytes())
+    haystack[place : place + len(form)] = case(form)
     assert search(bytes(haystack), {form.lower(): "here", b"\x01never there\x02": "nowhere"}) == {"here"}
+
+
+@pytest.mark.parametrize("size", range(1 << 17, (1 << 17) + 8))
+@pytest.mark.parametrize("form", [b"miller", b"miller7", b"miller77", b"miller777"])
+def test_the_search_in_pixels_finds_what_stands_at_the_end(size: int, form: bytes) -> None:
+    assert search(bytes(size) + form.upper(), {form: "here"}) == {"here"}
 
 
 def test_twelve_megapixels_are_searched_within_a_second() -> None:
