@@ -81,7 +81,8 @@ def scrubbed() -> Treat:
         frames.carry(clean)
         mark.mark(clean, profile, pixels_clean=False, features_clean=False, edited=False)
         mark.repeat(clean, original)
-        target.write_bytes(part10.write(clean))
+        with target.open("wb") as stream:
+            stream.writelines(part10.pieces(clean))
 
     return treat
 

@@ -161,7 +161,7 @@ class Deidentifier:
             outside_identical=same_shape and not changed_outside(decoded.rgb, shown, done.painted),
             kept_identical=same_shape and bool(np.array_equal(decoded.rgb[done.keep], shown[done.keep])),
             text=legible,
-            residue=len(residue(source, file, self._profile, finished)),
+            residue=len(residue(source, file, self._profile)),
             marker_faults=len(mark.markers(finished, self._profile, edited=edited)),
             attempts=done.attempts,
         )
@@ -210,10 +210,10 @@ class MetadataOnly:
         )
         mark.repeat(clean, source)
         file = part10.write(clean)
-        finished = part10.look(file)
+        looked = part10.look(file)
         evidence = Evidence(
-            residue=len(residue(source, file, self.profile, finished)),
-            marker_faults=len(mark.markers(finished, self.profile, edited=False, seen=False)),
+            residue=len(residue(source, file, self.profile, looked)),
+            marker_faults=len(mark.markers(looked.ds, self.profile, edited=False, seen=False)),
         )
         release.check(evidence, (release.residue, release.markers))
         return Cleared(

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.datadict import tag_for_keyword
@@ -72,16 +73,31 @@ def read(source: bytes | Path) -> Dataset:
         raise Held("unreadable", _sentence(error)) from error
 
 
-def look(file: bytes) -> Dataset:
-    """As :func:`read`, for those who change nothing: pixels without compression are a view of ``file``.
+class Looked(NamedTuple):
+    """What a file holds, for those who change nothing: pixels without compression are a view of it.
+
+    Attributes
+    ----------
+    ds
+        Its data set and file meta.
+    whole
+        Whether it is known to be nothing but elements, behind a preamble of zeros.
+    """
+
+    ds: Dataset
+    whole: bool
+
+
+def look(file: bytes) -> Looked:
+    """A finished file, read again.
 
     Raises
     ------
     Held, Refused
         As for :func:`read`.
     """
-    plain = reader.read(file, views=True)
-    return read(file) if plain is None else plain
+    plain = reader.read(file, whole=True)
+    return Looked(read(file), whole=False) if plain is None else Looked(plain, whole=True)
 
 
 def _plain(file: Path) -> Dataset | None:
@@ -161,7 +177,7 @@ def write(ds: Dataset) -> bytes:
     Held
         ``unwritable``: an element cannot be encoded.
     """
-    return b"".join(_pieces(ds))
+    return b"".join(pieces(ds))
 
 
 def is_exactly(file: bytes, ds: Dataset) -> bool:
@@ -173,14 +189,21 @@ def is_exactly(file: bytes, ds: Dataset) -> bool:
         ``unwritable``: an element cannot be encoded.
     """
     place = 0
-    for piece in _pieces(ds):
+    for piece in pieces(ds):
         if not file.startswith(piece, place):
             return False
         place += len(piece)
     return place == len(file)
 
 
-def _pieces(ds: Dataset) -> list[bytes]:
+def pieces(ds: Dataset) -> list[bytes]:
+    """What :func:`write` joins: for those who write into a file and want no copy of the pixels.
+
+    Raises
+    ------
+    Held
+        ``unwritable``: an element cannot be encoded.
+    """
     buffer = BytesIO()
     ds.preamble = bytes(PREAMBLE_BYTES)
     try:

@@ -1,8 +1,8 @@
 """Reads plain Part 10 files several times as fast as pydicom does, and tells whether a file is nothing but elements.
 
 Only what needs no thought is read here: a preamble and file meta information with their lengths, little endian, not
-deflated, elements in ascending order that fill their place exactly. For everything else the answer is ``None`` or
-``False``, and pydicom's own reader is asked. What is read here is what pydicom would have read.
+deflated, elements in ascending order that fill their place exactly. For everything else the answer is ``None``,
+and pydicom's own reader is asked. What is read here is what pydicom would have read.
 
 The encoding is that of PS3.5 7.1 and 7.5, of encapsulated pixels A.4, of the file meta information PS3.10 7.1.
 """
@@ -36,7 +36,7 @@ _LENGTH = Struct("<L").unpack_from
 _VR = re.compile(rb"[A-Z][A-Z]")
 _CHARACTER_SET, _SYNTAX, _PIXELS, _PIXEL_DATA = 0x00080005, 0x00020010, 0x7FE00008, 0x7FE00010
 _DELIMITERS, _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFE, 0xE000, 0xE00D, 0xE0DD
-_META = 144
+_PREAMBLE, _META = 128, 144
 """Where the file meta information begins: behind preamble, prefix and its own length."""
 _DATA_SET = 0x00030000
 _LONG = 1 << 16
@@ -78,7 +78,7 @@ def read(
     size: int | None = None,
     rest: Rest | None = None,
     only: Collection[int] = (),
-    views: bool = False,
+    whole: bool = False,
 ) -> Dataset | None:
     """The data set and file meta of a Part 10 file; ``None`` where pydicom has to read it.
 
@@ -92,36 +92,27 @@ def read(
         Reads that value.
     only
         Tags before the pixels, where nothing else is wanted.
-    views
-        Long binary values are views of ``data`` and no copies; for those who only look at them.
+    whole
+        Only if every byte of the file is part of an element, sequences taken apart, and its preamble all zeros. Long
+        binary values are then views of ``data`` and no copies: this is for those who only look at them.
     """
     try:
+        if whole and data[:_PREAMBLE].strip(b"\0"):
+            return None
         meta, at, implicit = _file_meta(data)
         size = len(data) if size is None else size
-        spans, _ = _elements(data, at, size, implicit=implicit, before=_PIXELS if only else None)
+        before = _PIXELS if only else None
+        spans, _ = _elements(data, at, size, implicit=implicit, deep=whole, before=before)
         if not spans or spans[0].tag < _DATA_SET:
             return None
         if only:
             spans = [span for span in spans if span.tag in only or span.tag == _CHARACTER_SET]
-        ds = _data_set(data, spans, implicit, rest=rest, views=views)
+        ds = _data_set(data, spans, implicit, rest=rest, views=whole)
         ds.file_meta = FileMetaDataset(_data_set(data, meta, False))
         ds.file_meta.set_original_encoding(False, True, default_encoding)
     except Exception:  # noqa: BLE001  whatever is wrong with it, pydicom says so
         return None
     return ds
-
-
-def is_nothing_but_elements(data: bytes) -> bool:
-    """Whether every byte of a Part 10 file is part of an element, sequences taken apart, its preamble all zeros.
-
-    ``False`` proves nothing: the file may be of a kind that is not read here.
-    """
-    try:
-        _, at, implicit = _file_meta(data)
-        spans, end = _elements(data, at, len(data), implicit=implicit, deep=True)
-    except _Unusual:
-        return False
-    return not data[:128].strip(b"\0") and end == len(data) and bool(spans) and spans[0].tag >= _DATA_SET
 
 
 def items(raw: RawDataElement, parent: Dataset) -> list[Dataset] | None:

@@ -25,7 +25,7 @@ from pydicom import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.uid import UID, RLELossless
 
-from gateway import codestream, haystack, part10, pixels, reader
+from gateway import codestream, haystack, part10, pixels
 from gateway.descriptors import dates_in, folded, is_unspaced
 from gateway.errors import Held
 from gateway.identities import described, text_of
@@ -51,7 +51,7 @@ _INTEGER = re.compile(r"^\+?0*(\d+)(?:\.0*)?$")
 
 
 def residue(
-    original: Dataset, file: bytes, profile: Profile = _BASIC, finished: Dataset | None = None
+    original: Dataset, file: bytes, profile: Profile = _BASIC, looked: part10.Looked | None = None
 ) -> list[str]:
     """Tags and names of the original's attributes whose values are in the finished file; empty when clean.
 
@@ -63,7 +63,7 @@ def residue(
         The complete Part 10 file that is to leave.
     profile
         The one that was applied: what it keeps is not looked for.
-    finished
+    looked
         What :func:`gateway.part10.look` makes of ``file``, where that is known already.
 
     Returns
@@ -76,8 +76,8 @@ def residue(
     Held
         ``unreadable``: the finished file cannot be read.
     """
-    finished = part10.look(file) if finished is None else finished
-    found = set(_structure(finished, file))
+    looked = part10.look(file) if looked is None else looked
+    finished, found = looked.ds, set(_structure(looked, file))
     with quiet():
         try:
             before = walk(original)
@@ -97,11 +97,11 @@ def residue(
     return sorted(found)
 
 
-def _structure(finished: Dataset, file: bytes) -> Iterable[str]:
+def _structure(looked: part10.Looked, file: bytes) -> Iterable[str]:
     if file[: part10.PREAMBLE_BYTES].strip(b"\0"):
         yield "the preamble is not empty"
     try:
-        same = reader.is_nothing_but_elements(file) or part10.is_exactly(file, finished)
+        same = looked.whole or part10.is_exactly(file, looked.ds)
     except Held:
         same = False
     if not same:
