@@ -27,7 +27,7 @@ _WRITTEN = ("%Y%m%d", "%Y-%m-%d", "%Y:%m:%d", "%d.%m.%Y", "%m/%d/%Y")
 def forms_of(needles: Iterable[Needle], days: Mapping[date, str]) -> dict[bytes, str]:
     """The name of the attribute by each byte string, in lower case, that one of these values may be written as."""
     forms: dict[bytes, str] = {}
-    for attribute, text, _, coded in needles:
+    for attribute, text, _, _, coded in needles:
         if text.isascii():
             signs = len(set(text))
             if len(text) * 2 > MIN_BYTES and signs > 1:

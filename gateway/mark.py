@@ -146,7 +146,7 @@ def markers(ds: Dataset, profile: Profile, *, edited: bool | None = None, seen: 
         _value(item) for item in items_of(ds, _DERIVATION_CODES)
     }
     clean = {"pixels_clean": "113101" in codes, "features_clean": "113102" in codes}
-    meta = getattr(ds, "file_meta", None)
+    meta, keeps_private = getattr(ds, "file_meta", None), profile.keeps_private
     checks = {
         "(0012,0062) is not what was done": text_of(ds, 0x00120062)
         == ("YES" if "113102" in codes or _PIXELS.isdisjoint(ds.keys()) else "NO"),
@@ -168,8 +168,8 @@ def markers(ds: Dataset, profile: Profile, *, edited: bool | None = None, seen: 
         "file meta holds more than it must": meta is not None
         and all(0x00020000 <= tag <= 0x00020013 for tag in meta.keys()),  # noqa: SIM118
         "private or overlay elements are left": not any(
-            (tag.is_private and not profile.keeps_private) or tag.group & 0xFF00 in {0x5000, 0x6000}
-            for tag in ds.keys()  # noqa: SIM118  iterating a Dataset would parse every element
+            (tag >> 16 & 1 and not keeps_private) or tag >> 24 in {0x50, 0x60}
+            for tag in map(int, ds.keys())  # iterating a Dataset would parse every element
         ),
         **{
             sentence: tag not in ds or profile.keeps_uid(tag) or tag in profile.override

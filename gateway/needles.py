@@ -62,6 +62,8 @@ class Needle(NamedTuple):
         Tag and name of where it came from; the only part that may be shown.
     text
         The value, its case as it was.
+    plain
+        The value, :func:`~gateway.descriptors.folded`.
     strong
         Whether it is looked for in attributes carried over unchanged, too.
     coded
@@ -70,14 +72,15 @@ class Needle(NamedTuple):
 
     attribute: str
     text: str
+    plain: str
     strong: bool
     coded: bytes
 
     def spellings(self) -> set[str]:
         """How the value may be written, :func:`~gateway.descriptors.folded`."""
         if self.text.isascii():
-            return {self.text.casefold()}
-        return {folded(self.text), folded(self.text.casefold().translate(_TRANSLITERATED))}
+            return {self.plain}
+        return {self.plain, folded(self.text.casefold().translate(_TRANSLITERATED))}
 
 
 class Seen(NamedTuple):
@@ -194,7 +197,7 @@ def collect(original: Dataset, profile: Profile, seen: Iterable[Seen] | None = N
                 else:
                     encodings = encodings or convert_encodings([t for t in terms(original) if t] or None)
                     coded = _coded(text, encodings)
-                found[label, plain] = Needle(label, text, certain, coded)
+                found[label, plain] = Needle(label, text, plain, certain, coded)
     return list(found.values())
 
 

@@ -135,14 +135,14 @@ def _in_texts(
             (carried if _stays(tag, same, profile, sop_class) else changed).append(plain)
             if vr != "UI":
                 found |= {days[day] for day in _days_meant(plain) & days.keys()}
-    found |= {label for day, label in days.items() if f"{day:%Y%m%d}" in numbers}
+    found |= {label for day, label in days.items() if day.isoformat().replace("-", "") in numbers}
     everything, new, close = "\n".join(carried + changed), "\n".join(changed), "\n".join(squeezed)
     for needle in needles:
         texts = everything if needle.strong else new
         if any(_stands_in(texts, spelling) for spelling in needle.spellings() if spelling in texts):
             found.add(needle.attribute)
         elif needle.strong and not needle.text.isalpha() and "." not in needle.text:
-            short = _SEPARATORS.sub("", folded(needle.text))
+            short = _SEPARATORS.sub("", needle.plain)
             told = any(sign.isdigit() for sign in short) and len(short) >= MIN_SQUEEZED and short in close
             number = short.lstrip("0")
             if told or (len(number) >= MIN_DIGITS and number in numbers):
