@@ -11,6 +11,7 @@ CODING_SCHEMES = frozenset(
 )
 """Schemes whose codes mean the same everywhere; a local scheme names the place that made it."""
 
+_CODE = frozenset({0x00080100, 0x00080104, 0x00080119})
 _CONTENT = {
     "TEXT": 0x0040A160, "NUM": 0x0040A300, "NUMERIC": 0x0040A30A, "CODE": 0x0040A168, "DATE": 0x0040A121,
     "TIME": 0x0040A122, "DATETIME": 0x0040A120, "UIDREF": 0x0040A124, "PNAME": 0x0040A123,
@@ -63,7 +64,7 @@ def is_icc_profile(data: bytes) -> bool:
 
 def means_the_same_everywhere(item: Dataset) -> bool:
     """Whether an item is no code, or one of a scheme of :data:`CODING_SCHEMES`."""
-    if "CodeValue" not in item and "LongCodeValue" not in item and "CodeMeaning" not in item:
+    if _CODE.isdisjoint(item.keys()):
         return True
     return text_of(item, 0x00080102) in CODING_SCHEMES
 

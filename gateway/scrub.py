@@ -18,6 +18,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
+from pydicom.valuerep import VR
 
 from gateway import reader
 from gateway.content import means_the_same_everywhere, stray, whole
@@ -53,6 +54,7 @@ _CODES = frozenset({0x00080100, 0x00080102, 0x00080103, 0x00080119, 0x00080120})
 _FREE = frozenset({"LO", "SH", "LT", "ST", "UC", "UT"})
 _TEXT = _FREE | {"PN", "AE"}
 _BYTES = frozenset({"OB", "OW", "OV", "OL", "OF", "OD"})
+_MAYBE_BYTES = frozenset(str(vr) for vr in VR if not _BYTES.isdisjoint(vr.split(" or ")))
 _SIZES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "UV": 8, "SV": 8, "FL": 4, "FD": 8, "AT": 4}
 _TEXTS = frozenset({"AE", "AS", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UT"})
 _SINGLE = frozenset({"LT", "ST", "UT"})
@@ -220,7 +222,7 @@ class _Scrubbing:
     ) -> DataElement | RawDataElement | None:
         if action is Action.EMPTY:
             return DataElement(tag, "SQ", []) if vr == "SQ" else self.written(tag, vr, "")
-        if depth and any(part in _BYTES for part in vr.split(" or ")):
+        if depth and vr in _MAYBE_BYTES:
             return None  # palettes, profiles and pixels describe the picture; within an item they may be another one
         if isinstance(raw, RawDataElement):
             if raw.VR is not None and vr != raw.VR and raw.VR not in vr.split(" or "):
