@@ -266,7 +266,7 @@ def _surest(keep: Mask, probability: Floats, most: int) -> Mask:
     if most <= 0:
         return np.zeros_like(keep)
     least = np.partition(probability[keep], -most)[-most]
-    return keep & (probability > least)
+    return np.asarray(keep & (probability > least))
 
 
 def _small(mask: Mask, regions: Regions) -> Mask:
