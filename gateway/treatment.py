@@ -101,9 +101,7 @@ def build_treatment(settings: Settings, models: Models) -> ByKind:
             "bundle to the site's own, or allow_demonstration_models = true to try the gateway."
         )
     pixels = settings.pixels
-    masks = MaskOptions(
-        pixels.lesion_over_features, pixels.keep_margin, pixels.hide_margin, pixels.keep_most
-    )
+    masks = MaskOptions(pixels.lesion_over_features, pixels.keep_margin, pixels.hide_margin, pixels.keep_most)
     metadata = _metadata_only(settings)
     whole = Deidentifier(
         profile=metadata.profile,
