@@ -1,6 +1,6 @@
 """What the demonstration sends, and what must become of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,9 +25,12 @@ from gateway.demo import scenes
 from gateway.demo.photographs import Patient, patient, photograph
 from gateway.demo.scenes import Scene
 from gateway.instance import State
+from gateway.settings import Pixels
 
 Rule = Literal["hold", "keep"]
 """``[pixels] lesion_over_features`` under which a case is sent."""
+KEEP_MOST: Mapping[Rule, float] = {"hold": Pixels().keep_most, "keep": 1.0}
+"""``[pixels] keep_most`` with it: who keeps lesions over features keeps them whole; the verifier has to see that."""
 
 FORWARDED, HELD = State.FORWARDED, State.HELD
 

@@ -15,7 +15,7 @@ from pydicom import Dataset, dcmread
 from pydicom.pixels.utils import pixel_array
 
 from gateway.demo.archive import Archive
-from gateway.demo.cases import Case
+from gateway.demo.cases import KEEP_MOST, Case
 from gateway.instance import State
 from gateway.pseudonym import Pseudonyms
 from gateway.schema import Entry
@@ -201,7 +201,7 @@ class Sight:
         """
         pixels = self._pixels
         margin = pixels.keep_margin if attempts <= pixels.attempts else SMALLER_KEEP
-        options = MaskOptions(case.rule, margin, pixels.hide_margin, pixels.keep_most)
+        options = MaskOptions(case.rule, margin, pixels.hide_margin, KEEP_MOST[case.rule])
         plans = [plan(image, self._models, options) for image in frames]
         return np.stack([one.hide for one in plans]), np.stack([one.keep for one in plans])
 

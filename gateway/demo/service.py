@@ -17,7 +17,7 @@ from pynetdicom import AE
 import gateway
 from gateway import settings
 from gateway.demo import archive
-from gateway.demo.cases import Rule
+from gateway.demo.cases import KEEP_MOST, Rule
 from gateway.errors import GatewayError, Misconfigured
 from gateway.settings import Settings
 
@@ -68,7 +68,7 @@ def configure(file: Path, rule: Rule, archive_port: int) -> Settings:
         },
         "pseudonyms": {"key_file": "state/pseudonym.key"},
         "profile": {"file": str(root / "conf" / "profiles" / "basic.toml")},
-        "pixels": {"lesion_over_features": rule},
+        "pixels": {"lesion_over_features": rule, "keep_most": KEEP_MOST[rule]},
         "models": {"bundle": str(root / "bundles" / "nano"), "allow_demonstration_models": True},
     }
     lines = []
