@@ -128,7 +128,7 @@ least_lesion = 0.0
 def test_a_bundle_is_built_evaluated_and_signed_off_or_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    people = list(synthetic.invented(load_models(NANO, threads=1), 2, seed=1))
+    people = list(synthetic.invented(load_models(NANO, threads=1), 2, seed=2))
     synthetic.make(people, tmp_path / "data", each=1, seed=1, wanted={"test": 1.0})
     folder = tmp_path / "bundle"
     assert main(["build", str(recipe(tmp_path, least_photographs=2)), str(folder)]) == 0
