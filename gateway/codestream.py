@@ -1,8 +1,9 @@
 """Reads and cleans coded images at marker level: JPEG, JPEG-LS, JPEG 2000. Coded data is never touched.
 
 Cameras and workstations leave EXIF (place, serial number, a thumbnail of the face), comments and second
-pictures around the coded image. What remains here is what a decoder needs: tables, scan headers, coded data,
-the JFIF header without its thumbnail and the Adobe colour marker. What follows the end of the image is cut.
+pictures around the coded image. What remains here is what a decoder needs: frame and scan headers, the tables they name,
+coded data, the JFIF header without its thumbnail and the Adobe colour marker. Every other segment goes, known or
+not, and so do tables that no scan uses. What follows the end of the image is cut.
 
 Markers: ISO/IEC 10918-1 B.1.1.3 (JPEG), 14495-1 C.1.1 (JPEG-LS), 15444-1 A.2 (JPEG 2000, HTJ2K included),
 15444-1 Annex I (the boxes of JP2).
@@ -15,9 +16,15 @@ from dataclasses import dataclass
 _JPEG_SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _JPEG_LS_SCAN_END = re.compile(rb"\xff[\x80-\xcf\xd8-\xfe]")
 _SOI, _EOI, _SOS, _COM, _DNL = 0xD8, 0xD9, 0xDA, 0xFE, 0xDC
+_DHT, _DQT, _DRI, _LSE = 0xC4, 0xDB, 0xDD, 0xF8
+_UNKNOWN = frozenset({0xCC, 0xDE, 0xDF})
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 _JPEG_LS_SOF = 0xF7
-_APPLICATION = frozenset(range(0xE0, 0xF0)) | {_COM}
+_HEADERS = _SOF | {_SOS}
+_BARE = _HEADERS | {_SOI, _EOI}
+"""What passes as it is, once :func:`_tables` found its length to be right."""
+_LENGTHS = {_DNL: 4, _DRI: 4, _LSE: 13}
+"""What these segments hold: a number of lines or of units, or the coding parameters of JPEG-LS (C.2.4.1.1)."""
 _J2K_SOC, _J2K_SOT, _J2K_SOD, _J2K_EOC, _J2K_SIZ, _J2K_COM = 0x4F, 0x90, 0x93, 0xD9, 0x51, 0x64
 _JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 _JP2_KEPT = frozenset({b"jP  ", b"ftyp", b"jp2h", b"jp2c"})
@@ -105,10 +112,11 @@ def foreign(data: bytes) -> bool:
 
 
 def _beside_jpeg(data: bytes) -> bool:
-    at = 0
-    for segment in _jpeg_segments(data):
+    at, segments = 0, list(_jpeg_segments(data))
+    used = _tables(segments, data)
+    for segment in segments:
         if segment.start != at or (
-            segment.marker in _APPLICATION and _kept(segment, data) != data[at : segment.end]
+            segment.marker not in _BARE and _kept(segment, data, used) != data[at : segment.end]
         ):
             return True
         at = segment.end
@@ -144,24 +152,64 @@ def _jpeg_segments(data: bytes) -> Iterator[_Segment]:
 
 
 def _jpeg_parts(data: bytes) -> Iterator[bytes]:
-    return (_kept(segment, data) for segment in _jpeg_segments(data))
+    segments = list(_jpeg_segments(data))
+    used = _tables(segments, data)
+    return (_kept(segment, data, used) for segment in segments)
 
 
-def _kept(segment: _Segment, data: bytes) -> bytes:
+def _tables(segments: list[_Segment], data: bytes) -> frozenset[tuple[int, int]]:
+    """The tables that frame and scan headers name: the marker of each, and its class and number as it states them.
+
+    Raises
+    ------
+    BrokenImageError
+        A header does not have the length that its number of components gives it (B.2.2, B.2.3).
+    """
+    used = set()
+    for marker, start in ((s.marker, s.start) for s in segments if s.marker in _HEADERS):
+        head = data[start + 4 : start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")]
+        if marker == _SOS:
+            if not head or len(head) != 4 + 2 * head[0]:
+                raise BrokenImageError("a scan header of another length than its components")
+            for coded in head[2 : 2 + 2 * head[0] : 2]:
+                used |= {(_DHT, coded >> 4), (_DHT, 0x10 | coded & 0xF)}
+        else:
+            if len(head) < 6 or len(head) != 6 + 3 * head[5]:
+                raise BrokenImageError("a frame header of another length than its components")
+            used |= {(_DQT, number) for number in head[8::3]}
+    return frozenset(used)
+
+
+def _kept(segment: _Segment, data: bytes, used: frozenset[tuple[int, int]]) -> bytes:
     """What stays of a segment of JPEG or JPEG-LS."""
-    part = data[segment.start : segment.end]
-    if segment.marker not in _APPLICATION:
+    part, marker = data[segment.start : segment.end], segment.marker
+    if marker in _BARE or len(part) == _LENGTHS.get(marker, -2) + 2:
         return part
-    if segment.marker == 0xE0 and part[4:9] == b"JFIF\0" and len(part) >= 18:
+    if marker in {_DHT, _DQT}:
+        kept = b"".join(table for number, table in _each_table(marker, part) if (marker, number) in used)
+        return part[:2] + (len(kept) + 2).to_bytes(2, "big") + kept if kept else b""
+    if marker == 0xE0 and part[4:9] == b"JFIF\0" and len(part) >= 18:
         # Version, density and no thumbnail: length 16, 0 × 0 pixels (JFIF 1.02).
         return b"\xff\xe0\x00\x10" + part[4:16] + b"\x00\x00"
-    if segment.marker == 0xEE and part[4:9] == b"Adobe" and len(part) >= 16:
+    if marker == 0xEE and part[4:9] == b"Adobe" and len(part) >= 16:
         return b"\xff\xee\x00\x0e" + part[4:16]
-    if segment.marker == 0xE8 and part[4:8] == b"mrfx":
-        raise BrokenImageError(
-            "a JPEG-LS colour transform is declared"
-        )  # decoders differ; better not touched
+    if marker in _UNKNOWN or marker == _LSE or (marker == 0xE8 and part[4:8] == b"mrfx"):
+        # Arithmetic coding, pictures in several sizes, tables of colours, a colour transform on which decoders differ.
+        raise BrokenImageError("the image has parts that are not known here")
     return b""
+
+
+def _each_table(marker: int, part: bytes) -> Iterator[tuple[int, bytes]]:
+    """Class and number of each table in a segment, and its bytes (B.2.4.1, B.2.4.2)."""
+    at = 4
+    while at < len(part):
+        head, end = part[at], at + 65 + 64 * (part[at] >> 4 & 1)
+        if marker == _DHT:
+            end = at + 17 + sum(part[at + 1 : at + 17])
+        if end > len(part):
+            raise BrokenImageError("a table is cut off")
+        yield (head if marker == _DHT else head & 0xF), part[at:end]
+        at = end
 
 
 def _j2k_segments(data: bytes) -> Iterator[_Segment]:

@@ -61,7 +61,7 @@ class Line:
     output: Path | None = None
 
     def as_json(self) -> str:
-        """As one line of the report."""
+        """As one line of the report, in ASCII: file names may be of any encoding (a byte of none is ``\\udcXX``, PEP 383)."""
         output = None if self.output is None else os.fsdecode(self.output)
         fields = {
             "source": os.fsdecode(self.source),
@@ -69,7 +69,7 @@ class Line:
             "reason": self.reason,
             "output": output,
         }
-        return json.dumps(fields, ensure_ascii=False)
+        return json.dumps(fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +112,17 @@ def sources(paths: Sequence[Path], out: Path) -> list[Path]:
 
 
 def _in_folder(folder: Path) -> Iterator[Path]:
-    for where, folders, files in os.walk(folder):
+    """Its files; folders that cannot be looked into and links to folders too, so that the report tells of them."""
+    closed: list[str] = []
+    for where, folders, files in os.walk(folder, onerror=lambda error: closed.append(error.filename)):
         folders.sort()
-        yield from (Path(where, name) for name in sorted(files))
+        links = [name for name in folders if Path(where, name).is_symlink()]
+        yield from (Path(where, name) for name in sorted([*files, *links]))
+    yield from map(Path, sorted(closed))
 
 
 def _named_by(directory: Path) -> list[Path]:
-    """The files a DICOMDIR names (PS3.3 F.2.2.2), inside its own folder; itself where it cannot be read."""
+    """The files a DICOMDIR names (PS3.3 F.2.2.2), inside its own folder; itself where it or a name cannot be read."""
     try:
         with part10.quiet():
             records = part10.read(directory).DirectoryRecordSequence
@@ -126,7 +130,9 @@ def _named_by(directory: Path) -> list[Path]:
             parts = [[name] if isinstance(name, str) else [str(part) for part in name] for name in names]
     except Exception:  # noqa: BLE001 - whatever is wrong with it, it is a source like any other, and held
         return [directory]
-    return [_spelled(directory.parent, name) for name in parts if all(_NAME.fullmatch(part) for part in name)]
+    inside = [name for name in parts if all(_NAME.fullmatch(part) for part in name)]
+    told = [] if len(inside) == len(parts) else [directory]
+    return [*(_spelled(directory.parent, name) for name in inside), *told]
 
 
 def _spelled(folder: Path, parts: Sequence[str]) -> Path:

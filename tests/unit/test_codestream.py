@@ -43,15 +43,63 @@ def with_segments(data: bytes, *segments: bytes) -> bytes:
 @pytest.mark.parametrize(
     "options", [{}, {"progressive": True}, {"subsampling": 2}, {"restart_marker_blocks": 2}]
 )
-@pytest.mark.parametrize("marker", [0xE1, 0xE2, 0xED, 0xEF, 0xFE])
+@pytest.mark.parametrize("marker", [0x02, 0xBF, 0xDC, 0xE1, 0xE2, 0xED, 0xEF, 0xF0, 0xF9, 0xFD, 0xFE])
 def test_segments_go_and_the_picture_stays(options: dict[str, object], marker: int) -> None:
     plain = jpeg(**options)
     data = with_segments(plain, segment(marker, SECRET), segment(marker, b"\xff\xd9" + SECRET))
     assert foreign(data)
     assert SECRET not in clean(data)
     assert not foreign(clean(data))
-    assert np.array_equal(decoded(clean(data)), decoded(data))
+    assert np.array_equal(decoded(clean(data)), decoded(plain))
     assert clean(data) == clean(plain)
+
+
+def table(marker: int, number: int, values: bytes) -> bytes:
+    if marker == 0xDB:
+        return bytes([number]) + values.ljust(64, b"\1")
+    return bytes([number, *[0] * 7, len(values), *[0] * 8]) + values
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+@pytest.mark.parametrize(("marker", "number"), [(0xDB, 3), (0xC4, 0x03), (0xC4, 0x13)])
+def test_tables_that_no_scan_uses_go(marker: int, number: int, options: dict[str, object]) -> None:
+    plain = jpeg(**options)
+    data = with_segments(plain, segment(marker, table(marker, number, SECRET)))
+    assert foreign(data)
+    assert clean(data) == clean(plain)
+    assert not foreign(clean(plain))
+    at = plain.index(bytes([0xFF, marker]))
+    body = plain[at + 4 : at + 2 + int.from_bytes(plain[at + 2 : at + 4], "big")]
+    beside = segment(marker, table(marker, number, SECRET) + body)  # in one segment with one that is used
+    data = plain[:at] + beside + plain[at + len(body) + 4 :]
+    assert clean(data) == clean(plain)
+
+
+@pytest.mark.parametrize("marker", [0xC0, 0xDA, 0xDB, 0xC4])
+def test_a_header_or_table_that_is_longer_than_it_says_is_broken(marker: int) -> None:
+    plain = jpeg()
+    at = plain.index(bytes([0xFF, marker]))
+    length = int.from_bytes(plain[at + 2 : at + 4], "big")
+    data = plain[:at] + segment(marker, plain[at + 4 : at + 2 + length] + b"Doe") + plain[at + 2 + length :]
+    assert foreign(data)
+    with pytest.raises(BrokenImageError):
+        clean(data)
+
+
+@pytest.mark.parametrize("marker", [0xCC, 0xDE, 0xDF])
+def test_arithmetic_and_hierarchical_coding_are_not_guessed_at(marker: int) -> None:
+    data = with_segments(jpeg(), segment(marker, SECRET))
+    assert foreign(data)
+    with pytest.raises(BrokenImageError):
+        clean(data)
+
+
+def test_parameters_of_jpeg_ls_stay_and_tables_of_colours_are_not_guessed_at() -> None:
+    plain = clean(coded(JPEGLSLossless))
+    parameters = segment(0xF8, b"\x01\x00\xff\x00\x03\x00\x07\x00\x15\x00\x40")
+    assert clean(with_segments(plain, parameters)) == with_segments(plain, parameters)
+    with pytest.raises(BrokenImageError):
+        clean(with_segments(plain, segment(0xF8, b"\x02\x01\x03" + SECRET)))
 
 
 def test_a_second_picture_behind_the_end_is_cut() -> None:

@@ -180,7 +180,37 @@ def test_a_dicomdir_stands_for_the_files_it_names_inside_its_folder(place: Path)
     assert {Path(line["source"]): (line["state"], line["reason"]) for line in lines} == {
         named[0]: ("held", "missing"),
         named[1]: ("released", None),
+        # It names a file that is not looked for.
+        place / "medium" / "DICOMDIR": ("refused", "sop-class"),
     }
+
+
+def test_file_names_of_any_encoding_are_told_and_treated(place: Path) -> None:
+    names = [b"M\xfcller.dcm", "山田\n太郎.dcm".encode()]
+    for seed, name in enumerate(names):
+        save(photograph(skin(seed=seed)), place / "in" / os.fsdecode(name))
+    status, lines = deidentify(place)
+    assert status == 0
+    assert {os.fsencode(Path(line["source"]).name) for line in lines} == {*names, b"Adelheid.dcm", b"7731"}
+    assert (place / "report.jsonl").read_bytes().isascii()
+
+
+def test_what_is_not_looked_into_is_told(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "elsewhere").mkdir()
+    (place / "in" / "link").symlink_to(place / "elsewhere", target_is_directory=True)
+    (place / "in" / "closed").mkdir()
+    look = os.scandir
+
+    def scandir(folder: Any) -> Any:
+        # Tests may run as root, to whom nothing is closed.
+        if isinstance(folder, str) and Path(folder).name == "closed":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return look(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    status, lines = deidentify(place)
+    held = {Path(line["source"]).name: line["reason"] for line in lines if line["state"] == "held"}
+    assert (status, held) == (3, {"link": "missing", "closed": "missing"})
 
 
 def test_other_bytes_under_a_name_that_is_taken_are_held(place: Path) -> None:
