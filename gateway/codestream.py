@@ -1,9 +1,9 @@
 """Reads and cleans coded images at marker level: JPEG, JPEG-LS, JPEG 2000. Coded data is never touched.
 
 Cameras and workstations leave EXIF (place, serial number, a thumbnail of the face), comments and second
-pictures around the coded image. What remains here is what a decoder needs: frame and scan headers, the tables they name,
-coded data, the JFIF header without its thumbnail and the Adobe colour marker. Every other segment goes, known or
-not, and so do tables that no scan uses. What follows the end of the image is cut.
+pictures around the coded image. What remains here is what a decoder needs: frame and scan headers, the tables
+they name, coded data, the JFIF header without its thumbnail and the Adobe colour marker. Every other segment goes,
+known or not, and so do tables that no scan uses. What follows the end of the image is cut.
 
 Markers: ISO/IEC 10918-1 B.1.1.3 (JPEG), 14495-1 C.1.1 (JPEG-LS), 15444-1 A.2 (JPEG 2000, HTJ2K included),
 15444-1 Annex I (the boxes of JP2).

@@ -6,8 +6,9 @@ date are taken out. Of the rest a sentence stays only if *every* word of it is i
 number: a word nobody knows may be a name. A text that is kept as it is, because the profile says so, loses the
 identities alone.
 
-Words are compared without case, accents and width, in every script. A name that is also a word of the vocabulary
-(Hand, Nagel) is taken out where it is this object's; another person's cannot be told from the word.
+Words are compared without case, accents, vowel signs, width and signs that show nothing, in every script; Hiragana
+and Katakana are the same. A name that is also a word of the vocabulary (Hand, Nagel) is taken out where it is this
+object's; another person's cannot be told from the word.
 """
 
 import re
@@ -49,7 +50,11 @@ _EMPTY_BRACKETS = re.compile(r"\(\s*\)")
 
 
 def folded(text: str) -> str:
-    """``text`` for comparison: without case, accents and width, every script's digits as 0 to 9."""
+    """``text`` for comparison: without case, accents and width, every script's digits as 0 to 9.
+
+    Nor does it have what is not seen (soft hyphens, zero-width joiners, marks of direction) or not always written
+    (Arabic and Hebrew vowel signs, hamza, tatweel); Katakana is Hiragana, and all apostrophes are one.
+    """
     if text.isascii():
         return text.casefold()
     return _folded(text) if len(text) <= _SHORT else _folded.__wrapped__(text)
@@ -62,13 +67,27 @@ def _folded(text: str) -> str:
 
 def _unaccented(text: str) -> str:
     apart = unicodedata.normalize("NFKD", text).replace("и\u0306", "й")  # a letter of its own, not an accent
-    return unicodedata.normalize("NFC", "".join(map(_plain, apart)))
+    return unicodedata.normalize("NFC", "".join(map(_plain, apart)).translate(_SAME))
 
 
 def _plain(sign: str) -> str:
-    if unicodedata.category(sign) == "Mn" and "\u0300" <= sign <= "\u036f":
+    category = unicodedata.category(sign)
+    if category == "Cf" or (category == "Mn" and _MARK.match(sign)):
         return ""
     return str(unicodedata.decimal(sign)) if sign.isdecimal() else sign
+
+
+_MARK = re.compile(r"[\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed]")
+"""Accents of Latin, Greek and Cyrillic letters, and the signs that Hebrew and Arabic writing may leave out."""
+_SAME = {0x2019: "'", 0x0640: None, **{kana: kana - 0x60 for kana in range(0x30A1, 0x30F7)}}
+
+
+def _seen(text: str) -> str:
+    """``text`` with its signs composed, and without those that split a word for a search but not for a reader."""
+    composed = unicodedata.normalize("NFC", text)
+    return "".join(
+        s for s in composed if unicodedata.category(s) != "Cf" and not _MARK.match(s) and s != "\u0640"
+    )
 
 
 _MONTHS = {
@@ -129,6 +148,8 @@ def name_parts(name: str) -> Iterator[str]:
     for part in re.split(r"[\^=]", whole):
         if len(part.strip()) >= MIN_NAME:
             yield part.strip()
+        if len(part) > MIN_NAME and (" " in part or "-" in part):
+            yield "".join(_WORD.findall(part))  # van der Berg, vanderBerg
         for word in _LETTERS.findall(part):
             pieces = re.split("['’]", word)
             yield from (piece for piece in {word, "".join(pieces), *pieces} if len(piece) >= MIN_NAME)
@@ -240,6 +261,8 @@ class Identities:
         dated = self.dates and any(readings & self.dates for _, _, readings in dates_in(plain))
         if not named and not dated:
             return text
+        if not text.isascii():
+            text = _seen(text)
         taken = [(m.start(), m.end()) for m in _TOKEN.finditer(text) if folded(m[0]) in named]
         if dated:
             taken += [

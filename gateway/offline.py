@@ -61,7 +61,7 @@ class Line:
     output: Path | None = None
 
     def as_json(self) -> str:
-        """As one line of the report, in ASCII: file names may be of any encoding (a byte of none is ``\\udcXX``, PEP 383)."""
+        """As one line of the report, in ASCII, because file names may be of any encoding or of none (PEP 383)."""
         output = None if self.output is None else os.fsdecode(self.output)
         fields = {
             "source": os.fsdecode(self.source),

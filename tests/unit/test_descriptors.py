@@ -131,6 +131,16 @@ def test_a_kept_text_loses_an_identity(text: str) -> None:
         ("Zweifelsfrei^Adelheid", "AdelheidZweifelsfrei zweifelsfrei01 Adelheids", ""),
         ("Zweifelsfrei^Adelheid", "Zweifel and Adele", "Zweifel and Adele"),
         ("Nagel^Hans", "Nagelneu Hanseatic", "Nagelneu Hanseatic"),
+        ("van der Berg^Anna", "vanderBerg camera", "camera"),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "ヤマダ camera", "camera"),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "ﾔﾏﾀﾞﾀﾛｳ camera", "camera"),
+        ("Zweifelsfrei^Adelheid", "Zwei\u00adfels\u200bfrei \u202ecamera", "camera"),
+        ("Zweifelsfrei^Adelheid", "soft\u00adware 1", "soft\u00adware 1"),
+        ("Müller^Jürgen", "Mu\u0308ller camera", "camera"),
+        ("O'Brien^Seán", "O’Brien camera", "camera"),
+        ("محمد^علي", "مُحَمَّد محـمد camera", "camera"),
+        ("أحمد^علي", "احمد camera", "camera"),
+        ("כהן^דוד", "כֹּהֵן camera", "camera"),
     ],
 )
 def test_a_kept_text_loses_a_name_run_together_with_what_stands_beside_it(
