@@ -25,8 +25,8 @@ from gateway.pseudonym import Pseudonyms
 NONCE_BYTES = 12
 ATTRIBUTES = (
     "PatientID", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "PatientName", "PatientBirthDate",
-    "PatientSex", "StudyInstanceUID", "SOPInstanceUID", "AccessionNumber", "IssuerOfAccessionNumberSequence",
-    "StudyID", "SpecificCharacterSet",
+    "PatientSex", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "AccessionNumber",
+    "IssuerOfAccessionNumberSequence", "StudyID", "SpecificCharacterSet",
 )  # fmt: skip
 
 _TABLES = sa.MetaData()
@@ -51,7 +51,7 @@ class Original:
     Attributes
     ----------
     kind
-        ``patient``, ``accession``, ``study id``, ``study`` or ``instance``.
+        ``patient``, ``accession``, ``study id``, ``study``, ``series`` or ``instance``.
     value
         The original value.
     issuer
@@ -199,7 +199,7 @@ class Recorder:
                 links[scoped_identifier(ds, tag, value, patient, pseudonyms) or ""] = Original(
                     kind, value, issuer
                 )
-        for tag, kind in ((0x0020000D, "study"), (0x00080018, "instance")):
+        for tag, kind in ((0x0020000D, "study"), (0x0020000E, "series"), (0x00080018, "instance")):
             if value := text_of(ds, tag):
                 links[str(pseudonyms.uid(value))] = Original(kind, value)
         self.crosswalk.note(links, pseudonyms.key_name)

@@ -21,6 +21,11 @@ V = TypeVar("V")
 _TAG = re.compile(r"\(([0-9A-Fa-f]{4}),([0-9A-Fa-f]{4})\)")
 _PRIVATE = re.compile(r"\(([0-9A-Fa-f]{4}),xx([0-9A-Fa-f]{2})\) (.{1,64})")
 _OURS = frozenset({0x00080005, 0x00120062, 0x00120063, 0x00120064, 0x00280301, 0x00280302, 0x00280303})
+_NEEDED = frozenset({
+    0x00080016, 0x00080018, 0x0020000D, 0x0020000E, 0x00280002, 0x00280004, 0x00280010, 0x00280011, 0x00280100,
+    0x00280101, 0x00280102, 0x00280103, 0x7FE00010,
+})  # fmt: skip
+"""Without these no object could leave: what it is, where it belongs, how its pixels are read."""
 _CLEANED = frozenset({"DA", "DT", "TM", "LO", "SH", "LT", "ST", "UC", "UT", "SQ"})
 
 
@@ -140,6 +145,10 @@ def _override(where: str, key: str, code: object) -> tuple[int, Action]:
     if tag in _OURS or tag >> 16 in {0x0000, 0x0002}:
         raise Misconfigured(f"{where}: {key} is written by the gateway itself, and no exception changes it")
     action = Action(code)
+    if tag in _NEEDED and action in {Action.REMOVE, Action.EMPTY, Action.DUMMY}:
+        raise Misconfigured(
+            f"{where}: {key} is needed in every object and cannot be removed, emptied or replaced"
+        )
     known = not (tag >> 16) & 1 and dictionary_has_tag(tag)
     if action is not Action.REMOVE and not known:
         raise Misconfigured(f"{where}: {key} is private or unknown and can only be removed; see [private]")

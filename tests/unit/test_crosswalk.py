@@ -59,6 +59,7 @@ def test_every_pseudonym_of_an_object_leads_back_to_its_original(tmp_path: Path,
         (clean.AccessionNumber, Original("accession", patient.accession, "HOUSE")),
         (clean.StudyID, Original("study id", ds.StudyID)),
         (clean.StudyInstanceUID, Original("study", ds.StudyInstanceUID)),
+        (clean.SeriesInstanceUID, Original("series", ds.SeriesInstanceUID)),
         (clean.SOPInstanceUID, Original("instance", ds.SOPInstanceUID)),
     ):
         assert crosswalk.look_up(pseudonym) == original
