@@ -52,14 +52,17 @@ def stray(ds: Dataset, encapsulated: bool) -> set[int]:
 
 
 def is_icc_profile(data: bytes) -> bool:
-    """Whether bytes are one ICC profile and nothing behind it but padding (ICC.1:2022 7.2, 7.3)."""
+    """Whether bytes are one ICC profile: its tags, and between and behind them only zeros (ICC.1:2022 7.2, 7.3)."""
     size, tags = int.from_bytes(data[:4], "big"), int.from_bytes(data[128:132], "big")
-    if data[36:40] != b"acsp" or not 132 + 12 * tags <= size <= len(data) or data[size:].strip(b"\0"):
+    if data[36:40] != b"acsp" or not 132 + 12 * tags <= size <= len(data):
         return False
-    places = (data[at + 4 : at + 12] for at in range(132, 132 + 12 * tags, 12))
-    return all(
-        132 + 12 * tags <= int.from_bytes(p[:4], "big") <= size - int.from_bytes(p[4:], "big") for p in places
-    )
+    end = 132 + 12 * tags
+    places = (data[at + 4 : at + 12] for at in range(132, end, 12))
+    for start, length in sorted((int.from_bytes(p[:4], "big"), int.from_bytes(p[4:], "big")) for p in places):
+        if start < 132 + 12 * tags or start + length > size or data[end:start].strip(b"\0"):
+            return False
+        end = max(end, start + length)
+    return not data[end:].strip(b"\0")
 
 
 def means_the_same_everywhere(item: Dataset) -> bool:

@@ -253,8 +253,28 @@ def _to_native(painted: Rgb, frames: Frames) -> Native:
     return np.clip(values, least, least + (1 << frames.bits_stored) - 1).astype(dtype)
 
 
+def _trim_palette(ds: Dataset) -> None:
+    """Cuts from each table what follows its last entry (PS3.3 C.7.6.3.1.5, C.7.6.3.1.6)."""
+    for colour in ("Red", "Green", "Blue"):
+        keyword = f"{colour}PaletteColorLookupTable"
+        if f"{keyword}Data" not in ds:
+            continue
+        try:
+            entries, _, bits = (int(number) & 0xFFFF for number in ds[f"{keyword}Descriptor"].value)
+            table = bytes(ds[f"{keyword}Data"].value)
+        except Exception as error:
+            raise Held("pixels", f"the palette cannot be read ({type(error).__name__})") from error
+        entries = entries or 1 << 16
+        # Eight bits stand two in a word or, as many write them, in a word each.
+        length = entries + entries % 2 if bits == 8 and len(table) < 2 * entries else 2 * entries
+        if len(table) > length:
+            ds[f"{keyword}Data"].value = table[:length]
+
+
 def _keep(ds: Dataset, layout: Layout, syntaxes: Sequence[str], before: Native | None = None) -> None:
     """The coded bytes as they came, without anything beside the image; decoded only where bytes must change."""
+    if layout.photometric == "PALETTE COLOR":
+        _trim_palette(ds)
     if layout.syntax == ExplicitVRBigEndian:
         native = pixels.read(ds, layout) if before is None else before
         _write(ds, native, layout.colours, layout.stored, (ExplicitVRLittleEndian,))

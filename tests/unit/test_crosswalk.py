@@ -105,9 +105,9 @@ def test_a_repeat_changes_nothing(tmp_path: Path, url: str) -> None:
     with sqlite3.connect(tmp_path / "crosswalk.sqlite") as database:
         rows = database.execute("select pseudonym, key_name, nonce from crosswalk").fetchall()
     database.close()
-    assert len(rows) == 5
+    assert len(rows) == 6
     assert {row[1] for row in rows} == {SITE.key_name}
-    assert len({row[2] for row in rows}) == 5
+    assert len({row[2] for row in rows}) == 6
 
 
 def test_what_was_treated_can_be_looked_up_and_the_trail_says_who_asked(

@@ -25,7 +25,7 @@ from pydicom.uid import (
 
 from gateway import part10
 from gateway.errors import Held, Outcome, Refused
-from gateway.frames import LOSSLESS, Frames, decode, encode
+from gateway.frames import LOSSLESS, Frames, carry, decode, encode
 from gateway.pixels import rgb_from_ybr
 from gateway.residue import residue
 
@@ -247,6 +247,23 @@ def test_a_palette_becomes_colours_only_when_edited() -> None:
     assert written.PhotometricInterpretation == "RGB"
     assert "RedPaletteColorLookupTableData" not in written
     assert np.array_equal(decode(written).rgb, painted)
+
+
+@pytest.mark.parametrize(("bits", "table_bytes"), [(16, 512), (8, 256), (8, 512)])
+def test_what_follows_the_last_entry_of_a_palette_is_cut(bits: int, table_bytes: int) -> None:
+    ds = palette()
+    ds.RedPaletteColorLookupTableDescriptor = [256, 0, bits]
+    table = ds.RedPaletteColorLookupTableData[:table_bytes]
+    for data, left in ((table, table), (table + bytes(512 - table_bytes) + b"Doe^Jane", table)):
+        ds.RedPaletteColorLookupTableData = data
+        kept = again(ds)
+        carry(kept)
+        assert kept.RedPaletteColorLookupTableData[: len(left)] == left
+        assert b"Doe" not in again(kept).RedPaletteColorLookupTableData
+    ds.RedPaletteColorLookupTableDescriptor = [256]
+    with pytest.raises(Held) as held:
+        carry(again(ds))
+    assert held.value.reason == "pixels"
 
 
 def test_frames_are_edited_one_by_one() -> None:

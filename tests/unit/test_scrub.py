@@ -98,10 +98,15 @@ def test_the_picture_and_its_description_pass() -> None:
 NOTE = b"seen by somebody else   "
 
 
-@pytest.mark.parametrize("profile", [NOTE, NOTE * 20, b"", "cut off", "followed by a note"], ids=repr)
+@pytest.mark.parametrize(
+    "profile", [NOTE, NOTE * 20, b"", "cut off", "with a note behind", "with a note within"], ids=repr
+)
 def test_what_is_no_colour_profile_does_not_pass_as_one(profile: bytes | str) -> None:
     whole = icc_profile()
-    made = {"cut off": whole[:-8], "followed by a note": whole + NOTE}
+    within = (
+        (len(whole) + len(NOTE)).to_bytes(4, "big") + whole[4:] + NOTE
+    )  # of its size, but of none of its tags
+    made = {"cut off": whole[:-8], "with a note behind": whole + NOTE, "with a note within": within}
     ds = photograph(skin())
     ds.ICCProfile = made[profile] if isinstance(profile, str) else profile
     assert "ICCProfile" not in cleaned(ds) or not cleaned(ds).ICCProfile
