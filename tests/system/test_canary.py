@@ -42,8 +42,12 @@ def objects(folder: Path) -> tuple[list[Path], list[Tokens]]:
 
 def test_no_token_reaches_archive_log_trail_or_ledger(tmp_path: Path) -> None:
     files, every = objects(tmp_path / "in")
-    texts = {token for tokens in every for token in tokens.texts}
+    words = {token for tokens in every for token in tokens.texts}
     uids = {token for tokens in every for token in tokens.uids}
+    # Shorter numbers stand in every log, as parts of others.
+    texts = words | {
+        token for tokens in every for token in (*tokens.dates, *tokens.numbers) if len(token) >= 8
+    }
     profiles = f'file = "{ROOT / "conf" / "profiles" / "basic.toml"}"'
     with (
         orthanc(tmp_path / "orthanc") as archive,
@@ -62,8 +66,8 @@ def test_no_token_reaches_archive_log_trail_or_ledger(tmp_path: Path) -> None:
         found = "\n".join(
             value for element in walk(part10.read(result)) for value in element.values
         ).casefold()
-        assert [token for token in texts | uids if token.casefold() in found] == []
-        assert [token for token in texts | uids if token.encode() in result] == []
+        assert [token for token in words | uids if token.casefold() in found] == []
+        assert [token for token in words | uids if token.encode() in result] == []
     state = tmp_path / "gateway" / "state"
     for name in (tmp_path / "gateway" / "log.jsonl", state / "audit.jsonl"):
         told += name.read_text(encoding="utf-8") + json.dumps(
