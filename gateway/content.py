@@ -2,7 +2,13 @@
 bytes that describe the picture they stand beside.
 """
 
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
+
 from pydicom import Dataset
+from pydicom.datadict import dictionary_VM
+from pydicom.dataelem import RawDataElement
 
 from gateway.identities import text_of
 
@@ -10,6 +16,11 @@ CODING_SCHEMES = frozenset(
     {"DCM", "SCT", "SRT", "SNM3", "99SDM", "LN", "UCUM", "FMA", "RADLEX", "I9C", "I10", "I11"}
 )
 """Schemes whose codes mean the same everywhere; a local scheme names the place that made it."""
+
+SIZES: Mapping[str, int] = MappingProxyType(
+    {"US": 2, "SS": 2, "UL": 4, "SL": 4, "UV": 8, "SV": 8, "FL": 4, "FD": 8, "AT": 4}
+)
+"""Bytes of one number of each value representation (PS3.5 6.2)."""
 
 _CODE = frozenset({0x00080100, 0x00080104, 0x00080119})
 _CONTENT = {
@@ -63,6 +74,22 @@ def is_icc_profile(data: bytes) -> bool:
             return False
         end = max(end, start + length)
     return not data[end:].strip(b"\0")
+
+
+def well_counted(raw: RawDataElement, vr: str) -> bool:
+    """Whether an element of numbers has as many as PS3.6 gives its attribute; more bytes than that may be a text."""
+    size = SIZES.get(raw.VR or vr[:2])  # "US or SS" is of one size
+    if not size or not raw.value:
+        return True
+    number = _number_of_values(int(raw.tag))
+    return len(raw.value) == number * size if number else len(raw.value) % size == 0
+
+
+@lru_cache(8192)
+def _number_of_values(tag: int) -> int:
+    """The value multiplicity of an attribute (PS3.6 6); 0 where it may vary."""
+    stated = dictionary_VM(tag)
+    return int(stated) if stated.isdecimal() else 0
 
 
 def means_the_same_everywhere(item: Dataset) -> bool:

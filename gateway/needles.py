@@ -32,6 +32,7 @@ from gateway.scrub import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION, MAX_
 MIN_TEXT = 4
 MIN_DIGITS = 5
 MIN_UID = 6
+MIN_BYTES = 6
 MAX_RUNS = 1000
 
 _DATED = frozenset({"DA", "DT"})
@@ -122,7 +123,7 @@ def walk(ds: Dataset, path: tuple[int, ...] = ()) -> list[Seen]:
                 if items is not None:
                     found += _in_items(items, here)
                     continue
-            elif vr in _BYTES and isinstance(value, bytes | memoryview):
+            elif (vr in _BYTES or vr in _NUMBERS) and isinstance(value, bytes | memoryview):
                 found.append(Seen(here, number, vr, [], value))
                 continue
             elif isinstance(value, bytes) and value.isascii() and b"\x1b" not in value:

@@ -21,7 +21,7 @@ from pydicom.uid import UID
 from pydicom.valuerep import VR
 
 from gateway import reader
-from gateway.content import means_the_same_everywhere, stray, whole
+from gateway.content import SIZES, means_the_same_everywhere, stray, well_counted, whole
 from gateway.descriptors import Identities, cleaned, folded
 from gateway.errors import Held, Refused
 from gateway.identities import (
@@ -55,7 +55,6 @@ _FREE = frozenset({"LO", "SH", "LT", "ST", "UC", "UT"})
 _TEXT = _FREE | {"PN", "AE"}
 _BYTES = frozenset({"OB", "OW", "OV", "OL", "OF", "OD"})
 _MAYBE_BYTES = frozenset(str(vr) for vr in VR if not _BYTES.isdisjoint(vr.split(" or ")))
-_SIZES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "UV": 8, "SV": 8, "FL": 4, "FD": 8, "AT": 4}
 _TEXTS = frozenset({"AE", "AS", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UT"})
 _SINGLE = frozenset({"LT", "ST", "UT"})
 _UID = re.compile(r"[0-9.]{1,64}")
@@ -227,6 +226,8 @@ class _Scrubbing:
         if isinstance(raw, RawDataElement):
             if raw.VR is not None and vr != raw.VR and raw.VR not in vr.split(" or "):
                 return None
+            if not well_counted(raw, vr):
+                return None
             if action is Action.KEEP and self._passes_unread(raw, vr):
                 return raw
             if vr in _TEXTS and (text := ascii_text(raw)) is not None:
@@ -257,8 +258,8 @@ class _Scrubbing:
             return vr != "SQ"
         if vr in _BYTES:
             return True
-        if vr in _SIZES:
-            return len(value) % _SIZES[vr] == 0
+        if vr in SIZES:
+            return len(value) % SIZES[vr] == 0
         if vr not in _PLAIN or _PLAIN[vr].fullmatch(value) is None:
             return False
         if int(raw.tag) == _IMAGE_TYPE:

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from photographs import Patient, photograph, skin
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
 from pydicom.encaps import encapsulate, generate_frames
+from pydicom.tag import BaseTag
 from pydicom.uid import JPEGBaseline8Bit, JPEGLSLossless
 
 from gateway import frames, part10
@@ -141,6 +143,16 @@ def test_a_number_that_is_the_patients_is_found(number: str, keyword: str, writt
     setattr(ds, keyword, written)
     original = received(ds)
     assert residue(original, part10.write(treated(original)), BASIC) == ["(0010,0020) Patient ID"]
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr"), [(0x00280006, "US"), (0x00209157, "UL"), (0x00280009, "AT"), (0x00700022, "FL")]
+)
+def test_a_text_in_the_bytes_of_numbers_is_found(original: Dataset, tag: int, vr: str) -> None:
+    clean = treated(original)
+    value = b"Zweifelsfrei    "
+    clean[tag] = RawDataElement(BaseTag(tag), vr, len(value), value, 0, False, True)
+    assert "(0010,0010) Patient's Name" in residue(original, part10.write(clean), BASIC)
 
 
 def test_a_number_that_is_a_day_of_the_original_is_found() -> None:

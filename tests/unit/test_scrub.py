@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from photographs import icc_profile, photograph, skin
 from pydicom import DataElement, Dataset, dcmread
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
     CTImageStorage,
@@ -110,6 +112,24 @@ def test_what_is_no_colour_profile_does_not_pass_as_one(profile: bytes | str) ->
     ds = photograph(skin())
     ds.ICCProfile = made[profile] if isinstance(profile, str) else profile
     assert "ICCProfile" not in cleaned(ds) or not cleaned(ds).ICCProfile
+
+
+@pytest.mark.parametrize("vr", ["US", "UN"])
+@pytest.mark.parametrize("implicit", [False, True])
+def test_numbers_are_as_many_as_the_standard_says_or_do_not_pass(vr: str, implicit: bool) -> None:
+    ds = photograph(skin(), **({"syntax": ImplicitVRLittleEndian} if implicit else {}))
+    tag = BaseTag(tag_for_keyword("LightSource"))
+    for value, passes in (
+        (b"\x04\x00", True),
+        (NOTE, False),
+        (b"\x04\x00\x04\x00", False),
+        (b"abc\x00", False),
+    ):
+        ds[tag] = RawDataElement(tag, None if implicit else vr, len(value), value, 0, implicit, True)
+        buffer = BytesIO()
+        with part10.quiet():
+            ds.save_as(buffer, enforce_file_format=True)
+        assert (tag in cleaned(part10.read(buffer.getvalue()))) is passes
 
 
 def test_bytes_that_belong_to_no_picture_do_not_pass() -> None:
