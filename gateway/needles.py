@@ -116,7 +116,7 @@ def walk(ds: Dataset, path: tuple[int, ...] = ()) -> list[Seen]:
         here = (*path, number)
         if isinstance(raw, RawDataElement):
             vr, value = raw.VR or _vr_of(number), raw.value
-            if vr in _NUMBERS:
+            if vr in _NUMBERS and len(value or b"") < MIN_BYTES:
                 continue
             if vr == "SQ":
                 items = reader.items(raw, ds)

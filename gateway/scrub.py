@@ -224,9 +224,7 @@ class _Scrubbing:
         if depth and vr in _MAYBE_BYTES:
             return None  # palettes, profiles and pixels describe the picture; within an item they may be another one
         if isinstance(raw, RawDataElement):
-            if raw.VR is not None and vr != raw.VR and raw.VR not in vr.split(" or "):
-                return None
-            if not well_counted(raw, vr):
+            if (raw.VR not in {None, vr} and raw.VR not in vr.split(" or ")) or not well_counted(raw, vr):
                 return None
             if action is Action.KEEP and self._passes_unread(raw, vr):
                 return raw
