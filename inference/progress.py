@@ -1,31 +1,113 @@
 """What trainings share: a bar for people, lines for logs, states that survive a kill, a learning rate."""
 
+import hashlib
 import json
 import math
+import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from inference.data import DataError
+
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Replace ``path`` by ``state`` so that a kill at any moment leaves the old or the new file, whole."""
+    """Replace ``path`` by ``state`` so that a kill at any moment leaves the old or the new file, whole.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; the old file stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
-    torch.save(state, fresh)
-    fresh.replace(path)
+    try:
+        torch.save(state, fresh)
+        fresh.replace(path)
+    except (OSError, RuntimeError) as error:
+        fresh.unlink(missing_ok=True)
+        raise OSError(f"{path} cannot be written; is the disk full?") from error
 
 
-def load_state(path: Path) -> dict[str, Any] | None:
-    """The state saved under ``path``, or None for a fresh start."""
+def load_state(path: Path, decided: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+    """The state saved under ``path``, or None for a fresh start.
+
+    Parameters
+    ----------
+    path
+        File.
+    decided
+        What decides this training, as :func:`deciding` tells; it must be what the state holds as ``decided``. None
+        compares nothing.
+
+    Raises
+    ------
+    DataError
+        The file is damaged, or the state is another training's; the message tells the first difference.
+    """
     if not path.is_file():
         return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (RuntimeError, EOFError, UnpicklingError, ValueError, TypeError, LookupError) as error:
+        raise DataError(f"{path} is damaged; remove it, and the training begins anew.") from error
+    if decided is not None:
+        _same(path, state.get("decided"), decided)
     return state
+
+
+SPARED = frozenset(
+    {"steps", "threads", "workers", "checkpoint_every", "judge_every", "gradient_checkpointing"}
+)
+"""Keys of recipes that may change when a training goes on."""
+
+
+def deciding(kind: str, *recipes: Any, **more: Any) -> dict[str, Any]:
+    """What decides a training's result, by name: kind, keys of recipes (dataclasses) not :data:`SPARED`, and more."""
+    keys = {name: value for one in recipes for name, value in asdict(one).items() if name not in SPARED}
+    return {"kind": kind, **keys, **more}
+
+
+def content_of(path: Path) -> str:
+    """Digest of a file; of a folder, that of all files in the folders within it, as those of a pipeline."""
+    files = sorted(file for file in path.glob("[!.]*/*") if file.is_file()) if path.is_dir() else [path]
+    found = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            found.update(
+                f"{file.relative_to(path)} ".encode() + hashlib.file_digest(stream, "sha256").digest()
+            )
+    return f"sha256:{found.hexdigest()}"
+
+
+def listed(rows: Iterable[Sequence[Any]], folder: Path) -> str:
+    """Digest of a list's rows in their order, and of the sizes of the files in them; paths count from ``folder``."""
+    found = hashlib.sha256()
+    for row in rows:
+        told = [
+            [os.path.relpath(one, folder), one.stat().st_size] if isinstance(one, Path) else str(one)
+            for one in row
+        ]
+        found.update(json.dumps(told).encode())
+    return f"sha256:{found.hexdigest()}"
+
+
+def _same(path: Path, held: Mapping[str, Any] | None, asked: Mapping[str, Any]) -> None:
+    """Refuse a state that another training made."""
+    if held is None:
+        raise DataError(f"{path} does not tell what it was trained with; name another --out, or remove it.")
+    for name in [*asked, *held]:
+        old, new = held.get(name), asked.get(name)
+        if old != new:
+            told = f"other {name}" if str(new).startswith("sha256:") else f"{name} {old}, not {new}"
+            raise DataError(f"{path.parent} holds another training ({told}); name another --out.")
 
 
 def write_figures(path: Path, figures: Sequence[Mapping[str, float]]) -> None:
