@@ -7,11 +7,14 @@ photographs of one patient stand in one split.
 
 import csv
 import os
+import struct
+import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -20,11 +23,19 @@ from numpy.typing import NDArray
 from inference.contract import Image
 from inference.data import DataError
 
+if TYPE_CHECKING:
+    from PIL import Image as Pictures
+
 NAME = "manifest.csv"
 COLUMNS = ("image", "mask", "disease", "patient", "split")
 SPLITS = ("train", "validation", "test")
 NORMAL = "normal"
 """The disease of a photograph that shows none."""
+
+ORIENTATION = 0x0112
+"""EXIF's number for how a picture is turned."""
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+"""What Pillow raises for files that are no whole pictures."""
 
 Labels = NDArray[np.uint8]
 
@@ -62,6 +73,8 @@ class Photograph:
         Who is shown; only ever compared.
     split
         One of :data:`SPLITS`, or empty where none was chosen yet.
+    row
+        Line of the manifest, the header's being 1; 0 where it stands in none.
     """
 
     image: Path
@@ -69,11 +82,17 @@ class Photograph:
     disease: str
     patient: str
     split: str
+    row: int = field(default=0, compare=False)
 
     @property
     def name(self) -> str:
         """The picture's file name without its suffix."""
         return self.image.stem
+
+    @property
+    def where(self) -> str:
+        """What a finding calls it."""
+        return f"row {self.row} ({self.image.name})" if self.row else self.image.name
 
     def read(self) -> tuple[Image, Labels]:
         """The picture, uint8 RGB (H, W, 3), and its mask, uint8 (H, W).
@@ -84,12 +103,44 @@ class Photograph:
             One of them cannot be read, or they differ in size.
         """
         image, mask = read_image(self.image), read_labels(self.mask)
-        if image.shape[:2] != mask.shape:
-            raise DataError(
-                f"{self.image.name} is {image.shape[1]} × {image.shape[0]}, but its mask {mask.shape[1]} × "
-                f"{mask.shape[0]}; export the mask at the picture's size."
-            )
+        self.fits(image.shape[:2], mask.shape)
         return image, mask
+
+    def fits(self, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
+        """Raise where the picture and the mask differ in height or width.
+
+        Raises
+        ------
+        DataError
+            They do.
+        """
+        if image != mask:
+            raise DataError(
+                f"{self.image.name} is {image[1]} × {image[0]}, but its mask {mask[1]} × {mask[0]}; "
+                "export the mask at the picture's size."
+            )
+
+
+@contextmanager
+def _opened(file: Path) -> "Iterator[Pictures.Image]":
+    """A picture whose header was read; what fails within is a :class:`DataError`."""
+    from PIL import Image as Pictures
+
+    try:
+        opened = Pictures.open(file)
+    except Pictures.DecompressionBombError as error:
+        raise DataError(f"{file.name} has far more pixels than a photograph; export it again.") from error
+    except BROKEN as error:
+        raise DataError(
+            f"{file.name} is missing or no picture; correct the manifest or export it again."
+        ) from error
+    with opened:
+        try:
+            yield opened
+        except DataError:
+            raise
+        except BROKEN as error:
+            raise DataError(f"{file.name} is cut off or damaged; export it again.") from error
 
 
 def read_image(file: Path) -> Image:
@@ -98,11 +149,14 @@ def read_image(file: Path) -> Image:
     Raises
     ------
     DataError
-        No picture, or none that can be decoded.
+        No picture, or none that can be decoded to its end.
     """
-    bgr = cv2.imread(str(file), cv2.IMREAD_COLOR)
+    with _opened(file) as opened:
+        opened.draft(None, (1, 1))  # a JPEG is read to its end, but only an eighth of it is computed
+        opened.load()
+    bgr = cv2.imread(str(file), cv2.IMREAD_COLOR)  # which fills in what is missing, and does not say so
     if bgr is None:
-        raise DataError(f"{file.name} is missing or no picture; correct the manifest or export it again.")
+        raise DataError(f"{file.name} is of a kind that is not read here; export it as JPEG or PNG.")
     return np.ascontiguousarray(bgr[..., ::-1], np.uint8)
 
 
@@ -114,20 +168,29 @@ def read_labels(file: Path) -> Labels:
     DataError
         No PNG of one 8-bit channel.
     """
-    from PIL import Image as Pictures
+    with _opened(file) as opened:
+        _one_channel(file, opened.mode)
+        return np.asarray(opened, np.uint8)
 
-    try:
-        with Pictures.open(file) as opened:
-            mode, values = opened.mode, np.asarray(opened)
-    except (OSError, SyntaxError) as error:
-        raise DataError(
-            f"{file.name} is missing or no picture; correct the manifest or export it again."
-        ) from error
+
+def _one_channel(file: Path, mode: str) -> None:
     if mode not in {"L", "P", "1"}:
         raise DataError(
             f"{file.name} is a mask of mode {mode}; it must be a PNG of one 8-bit channel of indices."
         )
-    return np.asarray(values, np.uint8)
+
+
+def _size(file: Path, *, mask: bool = False) -> tuple[int, int]:
+    """Height and width, by the header; a picture's as its EXIF orientation turns it."""
+    from PIL import Image as Pictures
+
+    with _opened(file) as opened:
+        width, height = opened.size
+        if mask:
+            _one_channel(file, opened.mode)
+        elif Pictures.Image.getexif(opened).get(ORIENTATION, 1) > 4:  # PNG's own would decode all of it
+            width, height = height, width
+    return height, width
 
 
 def manifest_file(data: Path) -> Path:
@@ -167,7 +230,12 @@ def parse(data: Path) -> tuple[list[Photograph], list[Finding]]:
         folder = file.parent
         rows.append(
             Photograph(
-                folder / row["image"], folder / row["mask"], row["disease"], row["patient"], row["split"]
+                folder / row["image"],
+                folder / row["mask"],
+                row["disease"],
+                row["patient"],
+                row["split"],
+                number,
             )
         )
     if not rows and not findings:
@@ -225,6 +293,41 @@ def read(data: Path, *splits: str) -> list[Photograph]:
             f"{manifest_file(data)} has no photograph in {' or '.join(splits)}; `gateway-models data split` chooses."
         )
     return chosen
+
+
+def assigned(rows: Sequence[Photograph]) -> None:
+    """Raise where a photograph has no split yet: what is made of it could be in none either.
+
+    Raises
+    ------
+    DataError
+        There is one.
+    """
+    missing = [row for row in rows if not row.split]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(rows)} photographs have no split, {missing[0].image.name} for one; "
+            "`gateway-models data split` chooses."
+        )
+
+
+def present(rows: Iterable[Photograph]) -> None:
+    """Raise where a picture or a mask is missing, is none, or is of another size, by what their headers say.
+
+    Raises
+    ------
+    DataError
+        The first fault, and how many rows have one.
+    """
+    faults = []
+    for row in rows:
+        try:
+            row.fits(_size(row.image), _size(row.mask, mask=True))
+        except DataError as error:
+            faults.append(f"{row.where}: {error}")
+    if faults:
+        more = f" ({len(faults) - 1} more; `gateway-models data check` shows all)" if len(faults) > 1 else ""
+        raise DataError(f"{faults[0]}{more}")
 
 
 def refuse(findings: Sequence[Finding], name: str) -> None:

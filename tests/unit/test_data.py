@@ -1,9 +1,11 @@
 """A site's list of photographs: what is wrong with it is said, and no patient is learnt from and judged by."""
 
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -97,6 +99,67 @@ def test_a_wrong_row_is_named(tmp_path: Path, line: str, told: str) -> None:
     (tmp_path / "manifest.csv").write_text("image,mask,disease,patient,split\n" + line + "\n")
     with pytest.raises(DataError, match=told):
         manifest.read(tmp_path)
+
+
+def test_missing_and_misfit_files_are_told_before_anything_is_learnt(tmp_path: Path) -> None:
+    rows = made(tmp_path, ["p0", "p1", "p2"], each=1)
+    manifest.present(rows)
+    mask = cv2.imread(str(rows[0].mask), cv2.IMREAD_GRAYSCALE)
+    cv2.imwrite(str(rows[0].mask), mask[:-1])
+    with pytest.raises(
+        DataError, match=r"row 2 \(p0-0\.jpg\): p0-0\.jpg is 96 × 96, but its mask 96 × 95; \D*$"
+    ):
+        manifest.present(manifest.read(tmp_path))
+    rows[1].mask.unlink()
+    cv2.imwrite(str(rows[2].mask), cv2.merge([mask] * 3))
+    with pytest.raises(DataError, match=r"but its mask 96 × 95; .* \(2 more; `gateway-models data check`"):
+        manifest.present(rows)
+    for row, told in ((rows[1], "p1-0.png is missing"), (rows[2], "a mask of mode RGB")):
+        with pytest.raises(DataError, match=told):
+            manifest.present([row])
+
+
+def test_a_turned_picture_is_measured_as_it_is_turned(tmp_path: Path) -> None:
+    from PIL import Image
+
+    (row,) = made(tmp_path, ["p0"], each=1)
+    with Image.open(row.image) as opened:
+        exif = opened.getexif()
+        exif[manifest.ORIENTATION] = 6
+        opened.crop((0, 0, 96, 60)).save(row.image, exif=exif)
+    mask = cv2.imread(str(row.mask), cv2.IMREAD_GRAYSCALE)
+    cv2.imwrite(str(row.mask), mask[:, :60])
+    assert row.read()[0].shape == (96, 60, 3)
+    manifest.present([row])
+
+
+def test_photographs_without_a_split_are_told(tmp_path: Path) -> None:
+    rows = made(tmp_path, ["p0", "p1"], each=1)
+    manifest.assigned(rows)
+    with pytest.raises(DataError, match=r"1 of 2 photographs have no split, p1-0\.jpg for one"):
+        manifest.assigned([rows[0], replace(rows[1], split="")])
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_picture_that_is_cut_off_is_not_read(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"a{suffix}"
+    cv2.imwrite(str(file), drawn("p", 0).image)
+    manifest.read_image(file)
+    file.write_bytes(file.read_bytes()[:-400])
+    with pytest.raises(DataError, match="cut off or damaged"):
+        manifest.read_image(file)
+
+
+def test_a_picture_of_very_many_pixels_is_refused_by_its_header(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    cv2.imwrite(str(file), np.zeros((8, 8), np.uint8))
+    content = bytearray(file.read_bytes())
+    content[16:24] = (60000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    file.write_bytes(content)
+    for read in (manifest.read_image, manifest.read_labels):
+        with pytest.raises(DataError, match="far more pixels"):
+            read(file)
 
 
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
