@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -57,7 +58,12 @@ class Looks:
             what.update(landmarks.tobytes())
         file = None if self._folder is None else self._folder / pack.key / f"{what.hexdigest()[:32]}.npz"
         if file is not None and file.is_file():
-            with np.load(file) as kept:
+            # What cannot be read is looked at again.
+            with (
+                suppress(OSError, ValueError, EOFError, BadZipFile),
+                file.open("rb") as stream,
+                np.load(stream) as kept,
+            ):
                 return Look(*(kept.get(name) for name in ("landmarks", "found", "placed")))
         look = self._fresh(pack, scene, image, landmarks)
         if file is not None:

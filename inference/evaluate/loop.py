@@ -71,7 +71,7 @@ class Results:
         self._folder = folder
 
     def of(self, method: Method, scene: Scene) -> Result:
-        """The method's result for a scene.
+        """The method's result for a scene; one that is kept but cannot be read is made again.
 
         Raises
         ------
@@ -82,10 +82,9 @@ class Results:
         """
         key = hashlib.sha256(method.fingerprint.encode()).hexdigest()[:16]
         file = self._folder / f"{method.name}-{key}" / f"{scene.name}-{scene.digest[:16]}.png"
-        about = file.with_suffix(".json")
-        if about.is_file():
-            said = json.loads(about.read_text(encoding="utf-8"))
-            return Result(None if said["held"] else read_image(file), float(said["seconds"]), said["held"])
+        kept = _kept(file)
+        if kept is not None and (kept.image is None or kept.image.shape == scene.image.shape):
+            return kept
         begun = time.perf_counter()
         image, held = None, ""
         try:
@@ -100,10 +99,29 @@ class Results:
                     f"{method.name} gave a picture that does not fit the photograph {scene.name}"
                 )
             shown = np.ascontiguousarray(image[..., ::-1])
-            if not cv2.imwrite(str(file), shown, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
+            whole, png = cv2.imencode(".png", shown, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+            if not whole:
                 raise OSError(f"{file} cannot be written")
-        about.write_text(json.dumps({"seconds": seconds, "held": held}), encoding="utf-8")
+            _put(file, png.tobytes())
+        _put(file.with_suffix(".json"), json.dumps({"seconds": seconds, "held": held}).encode())
         return Result(image, seconds, held)
+
+
+def _kept(file: Path) -> Result | None:
+    """The result that is kept as this picture and the JSON beside it; None where there is none, or it is damaged."""
+    try:
+        said = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+        seconds, held = float(said["seconds"]), str(said["held"])
+        return Result(None if held else read_image(file), seconds, held)
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _put(file: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    fresh = file.with_name(f"{file.name}.new")
+    fresh.write_bytes(content)
+    fresh.replace(file)
 
 
 def evaluate(

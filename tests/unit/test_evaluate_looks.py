@@ -71,3 +71,15 @@ def test_packs_that_share_a_detector_search_a_picture_once() -> None:
     assert analyser.asked == 1
     looks.at(pack(analyser, detector="other"), shown, shown.image)
     assert analyser.asked == 2
+
+
+def test_a_kept_look_that_is_damaged_is_taken_again(tmp_path: Path) -> None:
+    shown, analyser = scene(), Analyser()
+    first = Looks(tmp_path).at(pack(analyser), shown, shown.image)
+    (file,) = tmp_path.rglob("*.npz")
+    whole = file.read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], whole.replace(b"NUMPY", b"NUMPX")):
+        file.write_bytes(damaged)
+        assert np.array_equal(Looks(tmp_path).at(pack(analyser), shown, shown.image).found, first.found)
+        assert file.read_bytes() == whole
+    assert analyser.asked == 4

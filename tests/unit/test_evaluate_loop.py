@@ -14,7 +14,7 @@ from inference.data.manifest import Photograph
 from inference.evaluate import compare, methods, ours, plots
 from inference.evaluate.loop import Results, evaluate
 from inference.evaluate.metrics import Lesions, Seams
-from inference.evaluate.scene import Scene
+from inference.evaluate.scene import Scene, open_scene
 from inference.local import load_models
 
 BUNDLE = Path("bundles/nano")
@@ -69,6 +69,25 @@ def test_only_pictures_that_both_gave_out_are_compared(tmp_path: Path) -> None:
         [Choosy([first], "a"), Choosy([second], "b")], photographs, [Seams()], Results(tmp_path / "results")
     )
     assert not [name for name in compare.differences(*found) if name.startswith("seams")]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".png"])
+def test_a_kept_result_that_is_damaged_is_made_again(tmp_path: Path, suffix: str) -> None:
+    (photograph,) = written(tmp_path, [1], ["test"], ["acne"])
+    method, results, shown = Choosy([photograph.name]), Results(tmp_path / "results"), open_scene(photograph)
+    made = results.of(method, shown).image
+    (file,) = (tmp_path / "results").rglob(f"*{suffix}")
+    whole = file.read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2]):
+        file.write_bytes(damaged)
+        asked = method.asked
+        again = results.of(method, shown).image
+        assert method.asked == asked + 1
+        assert made is not None
+        assert again is not None
+        assert (again == made).all()
+        assert (results.of(method, shown).image == made).all()
+        assert method.asked == asked + 1  # it is whole again, and kept
 
 
 @pytest.mark.models
