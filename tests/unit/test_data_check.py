@@ -165,6 +165,93 @@ def test_a_picture_without_a_patient_or_with_a_strange_category_is_refused(tmp_p
     assert [row.disease for row in rows] == ["vitiligo", "normal"]
 
 
+def run_lengths(**instead: object) -> dict[str, object]:
+    return {"size": [40, 60], "counts": [0, 40 * 60], **instead}
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "told"),
+    [
+        ("images", {"file_name": None}, r"images\[0\] has no file_name"),
+        ("images", {"height": "tall"}, r"images\[0\] has no height"),
+        ("images", {"width": 61}, r"a/1.png is 60 × 40, but annotated as 61 × 40"),
+        ("images", {"id": 2}, r"images\[1\] has the id 2 of another"),
+        ("images", {"file_name": "a/2.png"}, "a/2.png is listed 2 times"),
+        ("images", {"file_name": "a/3.png"}, "a/3.png is missing or no picture"),
+        ("categories", {"id": 8}, r"categories\[1\] has the id 8 of another"),
+        ("categories", {"name": "plaque"}, "'plaque' is none of"),
+        ("annotations", {"image_id": 99}, r"annotations\[0\] is of the image 99, which is not listed"),
+        ("annotations", {"category_id": 99}, r"annotations\[0\] is of the category 99, which is not listed"),
+        ("annotations", {"category_id": []}, r"annotations\[0\] lacks"),
+        *[
+            (
+                "annotations",
+                {"segmentation": wrong},
+                r"annotations\[0\] of a/1.png is neither polygons nor RLE",
+            )
+            for wrong in (
+                None,
+                [],
+                [[1, 2, 3]],
+                [[1, 1, 9, 9]],
+                [[1, 1, 9, 1, float("nan"), 9]],
+                [[1, 1, 1e9, 1, 9, 9]],
+                run_lengths(counts=[0, 40]),
+                run_lengths(counts=[-40, 40 * 60 + 40]),
+                run_lengths(counts=[0, 1e3, 1400.0]),
+                run_lengths(size=[60, 40]),
+                run_lengths(counts=None),
+                run_lengths(counts="¤"),
+            )
+        ],
+    ],
+)
+def test_what_is_wrong_in_a_coco_file_is_told_and_nothing_is_written(
+    tmp_path: Path, kind: str, change: dict[str, object], told: str
+) -> None:
+    file = coco_file(tmp_path / "site", "polygons")
+    content = json.loads(file.read_text())
+    content[kind][0] |= change
+    file.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=rf"coco.json: nothing was imported; put right\n  (.|\n)*{told}"):
+        coco.import_coco(file, file.parent, tmp_path / "out", file.with_name("patients.csv"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_faults_of_a_coco_file_are_told_at_once(tmp_path: Path) -> None:
+    file = coco_file(tmp_path / "site", "packed")
+    content = json.loads(file.read_text())
+    for annotation in content["annotations"]:
+        counts = annotation["segmentation"]["counts"]
+        annotation["segmentation"]["counts"] = counts[: len(counts) // 2]
+    file.write_text(json.dumps(content))
+    with pytest.raises(DataError) as raised:
+        coco.import_coco(file, file.parent, tmp_path / "out", classes={"wheal": "lesion"})
+    lines = str(raised.value).splitlines()[1:]
+    assert lines[0] == "  --class wheal=…: no category is called so"
+    assert sum("names no patient" in line for line in lines) == 2
+    assert sum("neither polygons nor RLE" in line for line in lines) == 3
+
+
+def test_pictures_whose_masks_would_have_one_name_keep_a_mask_each(tmp_path: Path) -> None:
+    file = coco_file(tmp_path / "site", "runs")
+    shutil.copy(tmp_path / "site/a/2.png", tmp_path / "site/a_1.png")
+    file.write_text(file.read_text().replace("a/2.png", "a_1.png"))
+    file.with_name("patients.csv").write_text("image,patient,disease\na/1.png,p1,\na_1.png,p2,\n")
+    rows = coco.import_coco(file, file.parent, tmp_path / "out", file.with_name("patients.csv"))
+    assert [row.mask.name for row in rows] == ["a_1.png", "a_1-2.png"]
+    assert [bool((row.read()[1] == 6).any()) for row in rows] == [True, False]
+
+
+def test_an_import_replaces_no_manifest(tmp_path: Path) -> None:
+    file = coco_file(tmp_path / "site", "runs")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/manifest.csv").write_text("a site's own\n")
+    with pytest.raises(DataError, match="is there already and is not replaced"):
+        coco.import_coco(file, file.parent, tmp_path / "out", file.with_name("patients.csv"))
+    assert (tmp_path / "out/manifest.csv").read_text() == "a site's own\n"
+
+
 def test_a_painting_that_is_best_in_all_wins_and_one_that_is_worst_in_all_loses() -> None:
     scores = [Score(3.0, 0.7, 0.2), Score(9.0, 0.1, 0.6), Score(1.0, 0.9, 0.1)]
     assert ranking(scores) == [2, 0, 1]
