@@ -30,18 +30,8 @@ _CONTENT = {
 }  # fmt: skip
 """Where a content item of each value type (PS3.3 10.2 and C.17.3) has its value."""
 
-_PALETTE = (
-    0x00281101,
-    0x00281102,
-    0x00281103,
-    0x00281201,
-    0x00281202,
-    0x00281203,
-    0x00281221,
-    0x00281222,
-    0x00281223,
-)
-_ICC_PROFILE, _COLOUR_MODEL, _OFFSETS = 0x00282000, 0x00280004, (0x7FE00001, 0x7FE00002)
+_PALETTE = {base + colour for base in (0x00281101, 0x00281201, 0x00281221) for colour in range(3)}
+_ICC_PROFILE, _COLOUR_MODEL, _OFFSETS = 0x00282000, 0x00280004, {0x7FE00001, 0x7FE00002}
 
 
 def stray(ds: Dataset, encapsulated: bool) -> set[int]:
@@ -54,9 +44,10 @@ def stray(ds: Dataset, encapsulated: bool) -> set[int]:
     encapsulated
         Whether they are coded frames, which offsets may point at.
     """
-    found = set() if text_of(ds, _COLOUR_MODEL) == "PALETTE COLOR" else {tag for tag in _PALETTE if tag in ds}
+    here = ds.keys()
+    found: set[int] = set() if text_of(ds, _COLOUR_MODEL) == "PALETTE COLOR" else _PALETTE & here
     if not encapsulated:
-        found |= {tag for tag in _OFFSETS if tag in ds}
+        found |= _OFFSETS & here
     if _ICC_PROFILE in ds and not is_icc_profile(ds[_ICC_PROFILE].value or b""):
         found.add(_ICC_PROFILE)
     return found

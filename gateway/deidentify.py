@@ -12,6 +12,7 @@ from pydicom import Dataset
 
 from gateway import burnin, frames, mark, part10, release, scrub
 from gateway.errors import Held, Postponed, Refused
+from gateway.identities import text_of
 from gateway.instance import Cleared, Evidence, PseudonymousUid
 from gateway.masks import DrawnMasks
 from gateway.profiles import Profile
@@ -103,8 +104,8 @@ class Deidentifier:
         return Cleared(
             file=file,
             sop_instance=uid,
-            sop_class=str(clean.SOPClassUID),
-            transfer_syntax=str(clean.file_meta.TransferSyntaxUID),
+            sop_class=text_of(clean, 0x00080016),
+            transfer_syntax=text_of(clean.file_meta, 0x00020010),
             evidence=evidence,
         )
 
@@ -219,8 +220,8 @@ class MetadataOnly:
         return Cleared(
             file=file,
             sop_instance=name_of(clean),
-            sop_class=str(clean.SOPClassUID),
-            transfer_syntax=str(clean.file_meta.TransferSyntaxUID),
+            sop_class=text_of(clean, 0x00080016),
+            transfer_syntax=text_of(clean.file_meta, 0x00020010),
             evidence=evidence,
         )
 

@@ -29,19 +29,18 @@ def forms_of(needles: Iterable[Needle], days: Mapping[date, str]) -> dict[bytes,
     forms: dict[bytes, str] = {}
     for attribute, text, _, _, coded in needles:
         if text.isascii():
-            signs = len(set(text))
+            signs, small = len(set(text)), text.lower()
             if len(text) * 2 > MIN_BYTES and signs > 1:
-                forms[_wide(text.lower())] = attribute
+                forms[_wide(small)] = attribute
             if len(text) >= MIN_BYTES and signs > 2:
-                forms[text.lower().encode("ascii")] = attribute
+                forms[small.encode("ascii")] = attribute
             continue
-        for written in (text, text.lower(), text.upper()):
-            for form in (written.encode("utf-8", "replace"), _wide(written), coded):
-                if len(form) >= MIN_BYTES and len(set(form)) > 2:
-                    forms[form.lower()] = attribute
+        written = {text, text.lower(), text.upper()}
+        for form in {coded, *(one.encode("utf-8", "replace") for one in written), *map(_wide, written)}:
+            if len(form) >= MIN_BYTES and len(set(form)) > 2:
+                forms[form.lower()] = attribute
     for day, attribute in days.items():
-        for form in _as_cameras_write(day):
-            forms[form] = attribute
+        forms.update(dict.fromkeys(_as_cameras_write(day), attribute))
     return forms
 
 

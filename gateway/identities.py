@@ -101,22 +101,22 @@ def _issuer_in(ds: Dataset, tag: int) -> str:
     """The first item's universal or local entity (PS3.3 10.14 and 10.17) in an issuer sequence."""
     try:
         items = ds[tag].value if tag in ds else []
-        first = items[0] if items else Dataset()
+        first = items[0] if items else None
     except Exception:  # noqa: BLE001  an unreadable element reads as an absent one
         return ""
-    return text_of(first, 0x00400032) or text_of(first, 0x00400031)
+    return "" if first is None else text_of(first, 0x00400032) or text_of(first, 0x00400031)
 
 
 def text_of(ds: Dataset, tag: int) -> str:
     """The first value of an element as text without padding; empty where it is absent or cannot be read."""
     try:
-        raw: DataElement | RawDataElement | None = ds.get_item(BaseTag(tag))
+        raw: DataElement | RawDataElement | None = ds.get_item(reader.tag_of(tag))
         if raw is None:
             return ""
         if isinstance(raw, RawDataElement) and (text := ascii_text(raw)) is not None:
             return text.split("\\", 1)[0].strip(" \0")
         with quiet():
-            element = ds.get(BaseTag(tag))
+            element = ds.get(reader.tag_of(tag))
             value = None if element is None else element.value
             if isinstance(value, MultiValue | list | tuple):
                 value = value[0] if value else None
@@ -128,7 +128,7 @@ def text_of(ds: Dataset, tag: int) -> str:
 def items_of(ds: Dataset, tag: int) -> Sequence[Dataset]:
     """The items of a sequence; none where it is absent or cannot be read."""
     try:
-        raw: DataElement | RawDataElement | None = ds.get_item(BaseTag(tag))
+        raw: DataElement | RawDataElement | None = ds.get_item(reader.tag_of(tag))
         if isinstance(raw, RawDataElement) and (found := reader.items(raw, ds)) is not None:
             return found
         return [] if raw is None else ds[tag].value or []
@@ -138,7 +138,7 @@ def items_of(ds: Dataset, tag: int) -> Sequence[Dataset]:
 
 def ascii_text(raw: RawDataElement) -> str | None:
     """The text of an element that was not decoded yet, where it is plain ASCII; ``None`` where it is not."""
-    _, vr, _, value, *_ = raw
+    vr, value = raw.VR, raw.value
     if vr is None:
         vr = dictionary_VR(raw.tag) if dictionary_has_tag(raw.tag) else "UN"
     if vr not in _TEXT or value is None or not value.isascii() or b"\x1b" in value:
@@ -153,14 +153,14 @@ def ascii_element(
     value = text.encode("ascii")
     if len(value) % 2:
         value += b"\0" if vr == "UI" else b" "
-    tag = tag if isinstance(tag, BaseTag) else BaseTag(tag)
+    tag = tag if isinstance(tag, BaseTag) else reader.tag_of(tag)
     return RawDataElement(tag, vr, len(value), value, 0, implicit, little)
 
 
 def terms(original: Dataset) -> list[str]:
     """The values of Specific Character Set (PS3.3 C.12.1.1.2); one empty one where it is absent."""
     try:
-        raw: DataElement | RawDataElement | None = original.get_item(BaseTag(0x00080005))
+        raw: DataElement | RawDataElement | None = original.get_item(reader.tag_of(0x00080005))
         if isinstance(raw, RawDataElement) and (text := ascii_text(raw)) is not None:
             return [term.rstrip(" \0") for term in text.split("\\")]
         value = original.get("SpecificCharacterSet")

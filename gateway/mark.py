@@ -111,7 +111,7 @@ def repeat(ds: Dataset, original: Dataset) -> None:
     """Leaves what the sender said of pixels that nobody looks at here: some kinds of object must say it."""
     for tag in _SAID_OF_PIXELS:
         if text_of(original, tag) == "NO":
-            ds.add_new(tag, "CS", "NO")
+            ds[tag] = ascii_element(tag, "CS", "NO")
 
 
 def stated_codes(profile: Profile, *, pixels_clean: bool, features_clean: bool) -> list[str]:

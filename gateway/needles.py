@@ -116,7 +116,7 @@ def walk(ds: Dataset, path: tuple[int, ...] = ()) -> list[Seen]:
         here = (*path, number)
         if isinstance(raw, RawDataElement):
             vr, value = raw.VR or _vr_of(number), raw.value
-            if vr in _NUMBERS and len(value or b"") < MIN_BYTES:
+            if value == b"" or (vr in _NUMBERS and len(value or b"") < MIN_BYTES):
                 continue
             if vr == "SQ":
                 items = reader.items(raw, ds)
@@ -189,7 +189,7 @@ def collect(original: Dataset, profile: Profile, seen: Iterable[Seen] | None = N
             certain = strong or element.vr in _CERTAIN
             for text in _identifying(element, profile, sop_class):
                 plain = folded(text)
-                if plain in _OURS or plain in STANDARD_WORDS or len(set(plain)) < 2:
+                if plain in _OURS or plain in STANDARD_WORDS or not plain.strip(plain[:1]):
                     continue
                 if not certain and (label, plain) in found:
                     continue

@@ -9,8 +9,8 @@ import os
 import re
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -36,12 +36,9 @@ warnings.filterwarnings("ignore", module=r"pydicom\b.*")
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> AbstractContextManager[object]:
     """Within, all warnings are dropped, whoever they are attributed to and whatever turned them into errors."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    return warnings.catch_warnings(action="ignore")
 
 
 def read(source: bytes | Path) -> Dataset:
@@ -205,12 +202,12 @@ def pieces(ds: Dataset) -> list[bytes]:
         ``unwritable``: an element cannot be encoded.
     """
     buffer = BytesIO()
-    ds.preamble = bytes(PREAMBLE_BYTES)
     try:
         with quiet():
             written = encoded(ds)
             if written is not None:
                 return written
+            ds.preamble = bytes(PREAMBLE_BYTES)
             dcmwrite(buffer, ds, enforce_file_format=True)
     except Exception as error:
         raise Held("unwritable", f"the clean object cannot be written ({type(error).__name__})") from error

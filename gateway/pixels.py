@@ -77,7 +77,7 @@ class Layout:
                 stored=_number(ds, 0x00280101),
                 signed=bool(_number(ds, 0x00280103)),
                 photometric=_text(ds, 0x00280004),
-                syntax=UID(ds.file_meta.TransferSyntaxUID),
+                syntax=UID(_text(ds.file_meta, 0x00020010)),
             )
             high_bit = _number(ds, 0x00280102)
         except Exception as error:

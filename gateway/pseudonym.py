@@ -46,12 +46,13 @@ class Pseudonyms:
         The key is too short.
     """
 
-    __slots__ = ("_key",)
+    __slots__ = ("_key", "_key_name")
 
     def __init__(self, key: bytes) -> None:
         if not len(key) >= MIN_KEY_BYTES:
             raise Misconfigured(f"the pseudonym key must have at least {MIN_KEY_BYTES} bytes")
         self._key = bytes(key)
+        self._key_name = _letters(self._digest("key-name"))[:KEY_NAME_LENGTH]
 
     def __repr__(self) -> str:
         return "Pseudonyms(key=…)"
@@ -66,7 +67,7 @@ class Pseudonyms:
     @property
     def key_name(self) -> str:
         """The name of the key: 8 characters that tell it from others and nothing about it."""
-        return _letters(self._digest("key-name"))[:KEY_NAME_LENGTH]
+        return self._key_name
 
     def uid(self, original: str) -> PseudonymousUid:
         """The UID that stands for ``original``: ``2.25.`` and a version 8 UUID as an integer (PS3.5 B.2).
@@ -138,7 +139,7 @@ def shift_date(value: str, days: int) -> str | None:
     if match is None:
         return None
     moved = _moved(int(match[1]), int(match[3]), int(match[4]), days)
-    return None if moved is None else f"{moved:%Y%m%d}".zfill(8)
+    return None if moved is None else moved.isoformat().replace("-", "")
 
 
 def shift_datetime(value: str, days: int) -> str | None:
@@ -157,7 +158,7 @@ def shift_datetime(value: str, days: int) -> str | None:
     if moved is None:
         return None
     length = 4 + (2 if month else 0) + (2 if day else 0)
-    return f"{moved:%Y%m%d}".zfill(8)[:length] + (clock or "") + (zone or "")
+    return moved.isoformat().replace("-", "")[:length] + (clock or "") + (zone or "")
 
 
 def keep_time(value: str) -> str | None:

@@ -46,7 +46,7 @@ _BASIC = Profile()
 _OURS = frozenset({METHOD, DERIVATION, PIXEL_BY_PIXEL_MASK[1], *CODES.values()})
 _DOTTED = re.compile(r"\d+(\.\d+)+")
 _SEPARATORS = re.compile(r"[\W_]+")
-_DIGIT = re.compile(r"[0-9]")
+_THREE_DIGITS = re.compile(r"[0-9][^0-9]*+[0-9][^0-9]*+[0-9]")
 _INTEGER = re.compile(r"^\+?0*(\d+)(?:\.0*)?$")
 
 
@@ -129,7 +129,7 @@ def _in_texts(
             same = (tag, text) in kept
             plain = folded(text)
             if vr not in _CODED:
-                squeezed.append(_SEPARATORS.sub("", plain))
+                squeezed.append(plain if plain.isalnum() else _SEPARATORS.sub("", plain))
             if text in _OURS:
                 continue
             (carried if _stays(tag, same, profile, sop_class) else changed).append(plain)
@@ -152,7 +152,7 @@ def _in_texts(
 
 def _days_meant(plain: str) -> frozenset[date]:
     """All days a :func:`folded` text may mean; in ASCII it takes three digits to tell one."""
-    if plain.isascii() and len(_DIGIT.findall(plain)) < 3:
+    if plain.isascii() and _THREE_DIGITS.search(plain) is None:
         return frozenset()
     return _days_read(plain) if len(plain) <= _SHORT else _days_read.__wrapped__(plain)
 

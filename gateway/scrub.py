@@ -196,9 +196,9 @@ class _Scrubbing:
         for number in (_PATIENT_NAME, _PATIENT_ID) if depth == 0 else ():
             vr, action = resolved(number, sop_class)
             if action is Action.DUMMY:  # also where the original has none
-                passed[BaseTag(number)] = self.written(BaseTag(number), vr, self.name)
+                passed[reader.tag_of(number)] = self.written(reader.tag_of(number), vr, self.name)
         sequences = [element for element in passed.values() if element.VR == "SQ"]
-        clean = Dataset(passed)
+        clean = reader.data_set(passed)
         for element in sequences:
             clean[element.tag] = element  # so that its items know where they belong
         implicit, little = original.original_encoding

@@ -14,10 +14,12 @@ from pydicom.dataelem import RawDataElement
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import correct_ambiguous_vr_element, write_data_element
 from pydicom.multival import MultiValue
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
+from gateway.reader import leaves_vrs_out
+
 UNDEFINED = 0xFFFFFFFF
+_SYNTAX = 0x00020010
 _IMPLICIT = Struct("<HHL")
 _SHORT = Struct("<HH2sH")
 _LONG = Struct("<HH2sHL")
@@ -38,18 +40,16 @@ def encoded(ds: Dataset) -> list[bytes] | None:
     Whatever pydicom raises while it encodes a single value is raised.
     """
     meta = ds.file_meta
-    syntax = UID(meta.get("TransferSyntaxUID") or "")
-    if (
-        not syntax.is_transfer_syntax
-        or not syntax.is_little_endian
-        or syntax == DeflatedExplicitVRLittleEndian
-    ):
+    if not meta.keys() >= _META or any(tag >> 16 in {0, 2} for tag in ds.keys()):  # noqa: SIM118  no element is parsed
         return None
-    if not meta.keys() >= _META or any(tag.group in {0, 2} for tag in ds.keys()):  # noqa: SIM118  no element is parsed
+    syntax: DataElement | RawDataElement = meta.get_item(_SYNTAX)
+    value = syntax.value if isinstance(syntax, RawDataElement) else str(syntax.value).encode()
+    implicit = leaves_vrs_out(value or b"")
+    if implicit is None:
         return None
     try:
         group = b"".join(_elements(meta, [], implicit=False, skip_length=True))
-        body = _elements(ds, _encodings(ds), implicit=syntax.is_implicit_VR)
+        body = _elements(ds, _encodings(ds), implicit=implicit)
     except _NeedsThought:
         return None
     length = _SHORT.pack(2, 0, b"UL", 4) + len(group).to_bytes(4, "little")
@@ -65,10 +65,10 @@ def _elements(
     ds: Dataset, encodings: Sequence[str], *, implicit: bool, skip_length: bool = False
 ) -> list[bytes]:
     parts: list[bytes] = []
-    for tag in sorted(ds.keys()):
+    raw: DataElement | RawDataElement
+    for tag, raw in sorted(ds.items(), key=lambda item: int(item[0])):
         if skip_length and tag.element == 0:
             continue
-        raw: DataElement | RawDataElement = ds.get_item(tag)
         if isinstance(raw, RawDataElement) and _as_read(raw, implicit):
             _add(parts, int(tag), raw.VR, raw.value or b"", implicit, raw.length == UNDEFINED)
             continue

@@ -119,6 +119,22 @@ def test_pixels_that_lie_beyond_the_beginning_are_read_once_and_whole(tmp_path: 
         assert len(part10.read(tmp_path / "cut.dcm").PixelData) < len(ours.PixelData)
 
 
+def test_a_data_set_made_quickly_is_what_pydicom_makes() -> None:
+    ours, theirs = reader.data_set({}, ["utf8"]), Dataset({}, parent_encoding=["utf8"])
+    assert type(ours) is Dataset
+    assert vars(ours) == vars(theirs)
+
+
+def test_data_sets_made_quickly_share_nothing() -> None:
+    one, other = reader.data_set({}), reader.data_set({})
+    one.PatientID = "1"
+    one.private_block(0x0009, "SOMEBODY", create=True)
+    held = [[value for value in vars(ds).values() if isinstance(value, dict)] for ds in (one, other)]
+    assert held[0]
+    assert not {id(value) for value in held[0]} & {id(value) for value in held[1]}
+    assert vars(other) == vars(Dataset())
+
+
 def test_a_look_at_a_file_does_not_copy_its_pixels() -> None:
     file = file_of(photograph(skin(300, 300)))
     seen = part10.look(file).ds.get_item("PixelData")
