@@ -17,7 +17,7 @@ from rich.table import Table
 from inference.bundle import MANIFEST, digest, read_bundle
 from inference.data import DataError
 from inference.data.manifest import Photograph, read
-from inference.evaluate import attacks, compare, perception, plots, registry, report
+from inference.evaluate import attacks, compare, identity, perception, plots, registry, report
 from inference.evaluate.attacks import Attack
 from inference.evaluate.classifier import Classifier
 from inference.evaluate.identity import Identity, Judge
@@ -48,20 +48,21 @@ def run(given: argparse.Namespace) -> int:
     """
     torch.set_num_threads(max(1, given.threads))
     cv2.setNumThreads(max(1, given.threads))
-    methods = registry.make(given.methods, given.bundle, dict(_pair(text) for text in given.weights))
+    _attackable(given)
     photographs = _photographs(given)
+    rated = read_ratings(given.ratings, given.methods, photographs.probes) if given.ratings else {}
+    methods = registry.make(given.methods, given.bundle, _weights(given.weights))
+    told, left_out = _told(given)
     results = Results(given.out / "results")
     with Progress(disable=not Console().is_terminal) as bar:
         judges, remarks = _judges(given, photographs, bar)
-        metrics, left_out = _metrics(given, judges)
+        metrics: list[Metric] = [Lesions(), Seams(), Seconds(), *(Identity(one) for one in judges), *told]
         task = bar.add_task("methods", total=len(methods) * len(photographs.probes))
         found = evaluate(methods, photographs.probes, metrics, results,
                          lambda name: bar.update(task, advance=1, description=name))  # fmt: skip
         if given.attack is not None:
             found = _attacked(given, methods, found, judges, photographs, results)
-    if given.ratings:
-        rated = read_ratings(given.ratings)
-        found = [Evaluated(one.name, {**one.measured, **rated.get(one.name, {})}) for one in found]
+    found = [Evaluated(one.name, {**one.measured, **rated.get(one.name, {})}) for one in found]
     pictures = _pictures(methods, found, judges, photographs.probes, results, given.out / "plots")
     about = _about(given, methods, photographs, judges)
     report.write(report.Report(found, about, [*remarks, *left_out], pictures), given.out)
@@ -70,6 +71,17 @@ def run(given: argparse.Namespace) -> int:
         print(remark)
     print(f"Everything with intervals and pictures: {given.out / 'report.html'}")
     return 0
+
+
+def _attackable(given: argparse.Namespace) -> None:
+    """Refuse attacks that would not be made, or that nobody could learn."""
+    if given.attack is None:
+        return
+    missing = [name for name in given.attack if name not in given.methods]
+    if missing:
+        raise DataError(f"--attack names {', '.join(missing)}, which is not among --methods.")
+    if given.attack_steps < 1 or given.attack_patients < 2:
+        raise DataError("--attack-steps must be 1 or more, and --attack-patients 2 or more.")
 
 
 def _photographs(given: argparse.Namespace) -> Photographs:
@@ -88,11 +100,17 @@ def _first_of_each(photographs: Sequence[Photograph]) -> list[Photograph]:
     return list({one.patient: one for one in reversed(photographs)}.values())[::-1]
 
 
-def _pair(text: str) -> tuple[str, Path]:
-    name, separator, folder = text.partition("=")
-    if not (name and separator and folder):
-        raise DataError(f"--weights takes METHOD=FOLDER, not {text!r}.")
-    return name, Path(folder)
+def _weights(texts: Sequence[str]) -> dict[str, Path]:
+    """Folders by method."""
+    found: dict[str, Path] = {}
+    for text in texts:
+        name, separator, folder = text.partition("=")
+        if not (name and separator and folder):
+            raise DataError(f"--weights takes METHOD=FOLDER, not {text!r}.")
+        if name in found:
+            raise DataError(f"--weights names two folders for {name}.")
+        found[name] = Path(folder)
+    return found
 
 
 def _judges(
@@ -109,25 +127,17 @@ def _judges(
             "its figures flatter anoskin. Give packs that no method uses as --judges."
         )
     shared = Looks(given.out / "looks")
+    tested, others = photographs.tested, photographs.others
     try:
-        return [
-            Judge(
-                folder,
-                photographs.tested,
-                photographs.others,
-                looks=shared,
-                tick=lambda: bar.advance(task),
-            )
-            for folder in folders
-        ], remarks
+        return identity.judges(folders, tested, others, shared, lambda: bar.advance(task)), remarks
     except (PackUnusable, ValueError) as error:
         raise DataError(f"These cannot judge: {error}.") from error
 
 
-def _metrics(given: argparse.Namespace, judges: Sequence[Judge]) -> tuple[list[Metric], list[str]]:
-    metrics: list[Metric] = [Lesions(), Seams(), Seconds(), *(Identity(judge) for judge in judges)]
+def _told(given: argparse.Namespace) -> tuple[list[Metric], list[str]]:
+    """The metrics that need weights, and one sentence for each that is left out."""
     found, left_out = perception.available(given.metric_weights)
-    metrics += found
+    metrics: list[Metric] = [*found]
     if given.classifier:
         metrics.append(Diseases(Classifier(given.classifier)))
     else:

@@ -114,6 +114,29 @@ class Judge:
         return self._looks.at(self._pack, scene, image, landmarks)
 
 
+def judges(
+    folders: Sequence[Path],
+    tested: Sequence[Photograph],
+    others: Sequence[Photograph],
+    looks: Looks,
+    tick: Callable[[], None] = lambda: None,
+) -> list[Judge]:
+    """A judge of each folder; figures are told apart by the folders' names.
+
+    Raises
+    ------
+    inference.faces.analyser.PackUnusable
+        A folder is no face pack.
+    ValueError
+        Two have one name, or :class:`Judge` says so.
+    """
+    names = [folder.name for folder in folders]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"two face packs are called {twice[0]}; give each folder a name of its own")
+    return [Judge(folder, tested, others, looks=looks, tick=tick) for folder in folders]
+
+
 def _gallery(entries: Sequence[tuple[str, str, Floats, Floats, Image]]) -> Gallery:
     embeddings = np.stack([entry[2] for entry in entries]) if entries else np.zeros((0, 1), np.float32)
     patients = np.array([entry[1] for entry in entries], np.str_)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from inference.bundle import digest
 from inference.contract import Image
+from inference.data import DataError
 from inference.evaluate.exported import load_network
 from inference.evaluate.metrics import Means, Measured
 from inference.evaluate.scene import Scene
@@ -143,8 +144,10 @@ def available(folder: Path | None) -> tuple[list[MsSsim | Lpips | Fid], list[str
     Raises
     ------
     DataError
-        A file is there but is no such network.
+        A file is there but is no such network, or a folder is given that holds none of them.
     """
+    if folder is not None and not any((folder / file).is_file() for file in (INCEPTION, VGG)):
+        raise DataError(f"{folder} holds neither {INCEPTION} nor {VGG}, {SOURCE}.")
     found: list[MsSsim | Lpips | Fid] = [MsSsim()]
     missing = []
     kinds: dict[str, tuple[str, Callable[[Path], Lpips | Fid]]] = {
@@ -155,8 +158,8 @@ def available(folder: Path | None) -> tuple[list[MsSsim | Lpips | Fid], list[str
         if folder is not None and (folder / file).is_file():
             found.append(kind(folder))
         else:
-            missing.append(
-                f"{name} was left out: it needs its own weights ({file} of {SOURCE}); give their folder as "
-                "--metric-weights FOLDER."
+            where = (
+                "give their folder as --metric-weights FOLDER" if folder is None else f"{folder} lacks them"
             )
+            missing.append(f"{name} was left out: it needs its own weights ({file} of {SOURCE}); {where}.")
     return found, missing

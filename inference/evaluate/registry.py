@@ -19,12 +19,12 @@ def make(names: Sequence[str], bundle: Path, weights: Mapping[str, Path]) -> lis
     bundle
         Whose method ``anoskin`` is.
     weights
-        Folder of each method that needs some; of an ablation a bundle, a pipeline or a LoRA.
+        Folder of each of them that takes some; of an ablation a bundle, a pipeline or a LoRA.
 
     Raises
     ------
     DataError
-        A name is unknown or given twice, or weights are missing; the message says what to fetch.
+        A name is unknown or given twice, or weights are missing (the message says what to fetch), or would not be used.
     inference.bundle.BundleError
         A bundle is not whole.
     """
@@ -32,6 +32,10 @@ def make(names: Sequence[str], bundle: Path, weights: Mapping[str, Path]) -> lis
     if wrong or len(set(names)) != len(names):
         what = f"There is no method {', '.join(sorted(wrong))}" if wrong else "A method is named twice"
         raise DataError(f"{what}; the methods are {', '.join(METHODS)}.")
+    unused = [name for name in weights if name not in names or name in methods.simple()]
+    if unused:
+        why = "takes none" if unused[0] in names else "is not among --methods"
+        raise DataError(f"--weights names {unused[0]}, which {why}.")
     return [_made(name, bundle, weights.get(name)) for name in names]
 
 

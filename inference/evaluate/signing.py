@@ -17,7 +17,7 @@ from inference.bundle import MANIFEST, Bundle, BundleError, read_bundle, verify
 from inference.contract import CLASSES
 from inference.data.manifest import Photograph, read
 from inference.evaluate import card, ours
-from inference.evaluate.identity import Identity, Judge
+from inference.evaluate.identity import Identity, Judge, judges
 from inference.evaluate.looks import Looks
 from inference.evaluate.metrics import Lesions, Means, Seams, Seconds
 from inference.evaluate.scene import Scene, open_scene
@@ -244,9 +244,8 @@ def _judges(
     bundle: Bundle, tested: Sequence[Photograph], others: Sequence[Photograph], packs: Sequence[str]
 ) -> list[Judge]:
     folders = [Path(one) for one in packs] or [bundle.folder / str(bundle.faces["folder"])]
-    shared = Looks()
     try:
-        return [Judge(folder, tested, others, looks=shared) for folder in folders]
+        return judges(folders, tested, others, Looks())
     except (PackUnusable, ValueError) as error:
         raise BundleError(f"These face packs cannot judge {bundle.title}: {error}.") from error
 

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from evaluation import written
 
 from inference.cli import main
+from inference.data.manifest import read
 from inference.evaluate import registry
 from inference.evaluate.options import METHODS
 
@@ -22,7 +24,8 @@ def test_seven_methods_are_ranked_in_one_table(tmp_path: Path, capsys: pytest.Ca
     shorter = ["--steps", "2", "--batch", "2", "--size-px", "32", "--threads", "1"]
     assert main(["train", "classifier", "--data", str(data), "--out", str(judge), *shorter]) == 0
     ratings = tmp_path / "ratings.csv"
-    ratings.write_text("method,image,rating\nanoskin,a,4\nmasking,a,1\n")
+    image = next(one.image.name for one in read(data) if one.split == "test")
+    ratings.write_text(f"method,image,rating\nanoskin,{image},4\nmasking,{image},1\n")
     asked = ["evaluate", "--methods", *NAMES, "--data", str(data), "--out", str(out), "--classifier", str(judge),
              "--ratings", str(ratings), "--attack", "blurring", "masking", "--attack-steps", "2"]  # fmt: skip
     assert main(asked) == 0
@@ -56,6 +59,37 @@ def test_a_photograph_set_without_the_split_is_told_what_to_do(
         main(["evaluate", "--methods", "none", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     )
     assert "gateway-models data split" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--attack", "bluring"], "--attack names bluring, which is not among --methods"),
+        (["--attack", "--attack-steps", "0"], "--attack-steps must be 1 or more"),
+        (["--attack", "--attack-patients", "1"], "--attack-patients 2 or more"),
+        (["--weights", "masking=x"], "--weights names masking, which is not among --methods"),
+        (["--weights", "none=x", "none=y"], "two folders for none"),
+        (["--metric-weights", "nowhere"], "nowhere holds neither"),
+        (["--classifier", "nowhere"], "No judge of diseases at nowhere"),
+        (["--ratings", "ratings.csv"], "row 2: 'nobody': no photograph"),
+        (["--judges", "a/faces", "b/faces"], "two face packs are called faces"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused_before_anything_is_made(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    why: str,
+) -> None:
+    bundle = Path("bundles/nano").resolve()
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, [1], ["test"], ["acne"])
+    Path("ratings.csv").write_text("method,image,rating\nnone,nobody,4\n")
+    asked = ["evaluate", "--methods", "none", "--data", ".", "--out", "out", "--bundle", str(bundle)]
+    assert main([*asked, *options]) == 1
+    assert why in capsys.readouterr().err
+    assert not Path("out").exists()
 
 
 def test_every_method_has_a_maker() -> None:

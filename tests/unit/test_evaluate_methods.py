@@ -95,6 +95,13 @@ def test_an_unknown_method_is_refused_with_the_names_of_all() -> None:
         registry.make(["blurring", "blurring"], BUNDLE, {})
 
 
+def test_weights_that_no_method_would_use_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="masking, which takes none"):
+        registry.make(["masking"], BUNDLE, {"masking": tmp_path})
+    with pytest.raises(DataError, match="sd2, which is not among --methods"):
+        registry.make(["masking"], BUNDLE, {"sd2": tmp_path})
+
+
 def _small_autoencoder() -> AutoencoderKL:
     return AutoencoderKL(
         block_out_channels=(8, 8),

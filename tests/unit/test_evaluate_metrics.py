@@ -10,7 +10,8 @@ import torch
 from evaluation import exported, scene
 
 from inference.data import DataError
-from inference.evaluate import compare, perception, report
+from inference.data.manifest import Photograph
+from inference.evaluate import compare, perception, report, statistics
 from inference.evaluate.attacks import SIDE_PX, Attack, Pairs, invert, retrain
 from inference.evaluate.identity import Gallery, Identity, ranks
 from inference.evaluate.loop import Evaluated
@@ -170,11 +171,20 @@ def test_ms_ssim_is_nothing_for_the_same_picture_and_grows_with_the_blur() -> No
     assert seen[0] < seen[1] < seen[2]
 
 
-def test_a_metric_without_its_own_weights_is_left_out_and_says_so(tmp_path: Path) -> None:
-    found, missing = perception.available(tmp_path)
+def test_a_metric_without_its_own_weights_is_left_out_and_says_so() -> None:
+    found, missing = perception.available(None)
     assert [metric.name for metric in found] == ["ms-ssim"]
     assert len(missing) == 2
     assert all("was left out" in sentence and "--metric-weights" in sentence for sentence in missing)
+
+
+def test_a_folder_without_the_weights_it_is_given_for_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"neither inception-2015-12-05\.pt nor vgg16\.pt"):
+        perception.available(tmp_path)
+    exported(_Features(), tmp_path / perception.VGG)
+    found, missing = perception.available(tmp_path)
+    assert [metric.name for metric in found] == ["ms-ssim", "lpips"]
+    assert [f"{tmp_path} lacks them" in sentence for sentence in missing] == [True]
 
 
 class _Features(torch.nn.Module):
@@ -294,11 +304,43 @@ def test_the_judge_who_recognises_most_is_the_one_in_the_table() -> None:
     assert compare.unrecognised(one) == 0.4
 
 
-def test_ratings_are_meaned_and_nonsense_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "ratings.csv"
-    file.write_text("method,image,rating\nanoskin,a.png,5\nanoskin,b.png,4\nmasking,a.png,1\n")
-    rated = read_ratings(file)
-    assert rated["anoskin"]["clinical"].figures["clinical"].value == 4.5
-    file.write_text("method,image,rating\nanoskin,a.png,6\n")
-    with pytest.raises(DataError, match="row 2"):
-        read_ratings(file)
+RATED = [
+    Photograph(Path(f"set/{name}"), Path("mask.png"), "acne", patient, "test")
+    for name, patient in (("p1/front.png", "p1"), ("p2/front.png", "p2"), ("p2/left.png", "p2"))
+]
+
+
+def _rated(folder: Path, *rows: str) -> Measured:
+    file = folder / "ratings.csv"
+    file.write_text("\n".join(["method,image,rating", *rows, ""]))
+    return read_ratings(file, ["anoskin", "masking"], RATED)["anoskin"]["clinical"]
+
+
+def test_ratings_are_meaned_over_patients_whatever_end_of_a_path_names_a_photograph(tmp_path: Path) -> None:
+    rated = _rated(
+        tmp_path, "anoskin,p1/front.png,1", "anoskin,set/p2/front,5", "anoskin,left.png,5", "masking,left,1"
+    )
+    assert rated.figures["clinical"].value == pytest.approx(11 / 3)
+    assert rated.patients == ["p1", "p2", "p2"]
+    assert rated.figures["clinical"] == statistics.mean([1, 5, 5], ["p1", "p2", "p2"])
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ("anoskin,left,6", "from 1 to 5"),
+        ("anoskin,left,", "from 1 to 5"),
+        ("anoskim,left,4", "not among --methods"),
+        ("anoskin,right,4", "no photograph"),
+        ("anoskin,eft,4", "no photograph"),
+        ("anoskin,front,4", "several photographs"),
+    ],
+)
+def test_a_rating_of_nobody_knows_what_is_refused_with_its_row(tmp_path: Path, row: str, why: str) -> None:
+    with pytest.raises(DataError, match=f"row 3.*{why}"):
+        _rated(tmp_path, "anoskin,left,4", row)
+
+
+def test_a_table_without_ratings_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no rating"):
+        _rated(tmp_path)
