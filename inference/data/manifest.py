@@ -6,13 +6,14 @@ photographs of one patient stand in one split.
 """
 
 import csv
+import hashlib
 import os
 import struct
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.contract import Image
+from inference.contract import CLASSES, Image
 from inference.data import DataError
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ class Photograph:
         One of :data:`SPLITS`, or empty where none was chosen yet.
     row
         Line of the manifest, the header's being 1; 0 where it stands in none.
+    name
+        The picture's file name without its suffix; longer where that is another's in the manifest too.
     """
 
     image: Path
@@ -83,11 +86,11 @@ class Photograph:
     patient: str
     split: str
     row: int = field(default=0, compare=False)
+    name: str = field(default="", compare=False)
 
-    @property
-    def name(self) -> str:
-        """The picture's file name without its suffix."""
-        return self.image.stem
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", self.image.stem)
 
     @property
     def where(self) -> str:
@@ -100,10 +103,15 @@ class Photograph:
         Raises
         ------
         DataError
-            One of them cannot be read, or they differ in size.
+            One of them cannot be read, they differ in size, or the mask has values that are no class.
         """
         image, mask = read_image(self.image), read_labels(self.mask)
         self.fits(image.shape[:2], mask.shape)
+        unknown = [str(value) for value in np.unique(mask[mask >= len(CLASSES)])]
+        if unknown:
+            raise DataError(
+                f"{self.mask.name} has the values {', '.join(unknown[:5])}; classes are 0 to {len(CLASSES) - 1}."
+            )
         return image, mask
 
     def fits(self, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
@@ -223,10 +231,11 @@ def parse(data: Path) -> tuple[list[Photograph], list[Finding]]:
         if row["split"] and row["split"] not in SPLITS:
             findings.append(Finding(where, f"the split {row['split']!r} is none of {', '.join(SPLITS)}"))
             continue
-        if row["image"] in seen:
-            findings.append(Finding(where, f"{row['image']} was listed in row {seen[row['image']]} already"))
+        image = os.path.normpath(row["image"])
+        if image in seen:
+            findings.append(Finding(where, f"{row['image']} was listed in row {seen[image]} already"))
             continue
-        seen[row["image"]] = number
+        seen[image] = number
         folder = file.parent
         rows.append(
             Photograph(
@@ -240,7 +249,27 @@ def parse(data: Path) -> tuple[list[Photograph], list[Finding]]:
         )
     if not rows and not findings:
         findings.append(Finding(file.name, "there is no photograph in it"))
-    return rows, findings
+    names = _names([Path(image) for image in seen])
+    return [replace(row, name=name) for row, name in zip(rows, names, strict=True)], findings
+
+
+def _names(images: Sequence[Path]) -> list[str]:
+    """What each picture is called: its stem; its folder and stem where that is not its alone; else by its path."""
+    names = [image.stem for image in images]
+    for longer in (_with_folder, _with_digest):
+        count = Counter(names)
+        names = [
+            longer(image) if count[name] > 1 else name for image, name in zip(images, names, strict=True)
+        ]
+    return names
+
+
+def _with_folder(image: Path) -> str:
+    return f"{image.parent.name}_{image.stem}"
+
+
+def _with_digest(image: Path) -> str:
+    return f"{_with_folder(image)}-{hashlib.sha256(image.as_posix().encode()).hexdigest()[:12]}"
 
 
 def table(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:

@@ -92,6 +92,7 @@ def test_a_patient_in_two_splits_is_an_error(tmp_path: Path) -> None:
         ("a.jpg,,acne,p,train", "row 2: nothing in the column mask"),
         ("a.jpg,a.png,acne,p,learn", "row 2: the split 'learn' is none of"),
         ("a.jpg,a.png,acne,p,train\na.jpg,b.png,acne,p,train", "row 3: a.jpg was listed in row 2"),
+        ("a.jpg,a.png,acne,p,train\n./a.jpg,b.png,acne,p,train", "row 3: ./a.jpg was listed in row 2"),
         ("", "there is no photograph"),
     ],
 )
@@ -131,6 +132,17 @@ def test_a_turned_picture_is_measured_as_it_is_turned(tmp_path: Path) -> None:
     cv2.imwrite(str(row.mask), mask[:, :60])
     assert row.read()[0].shape == (96, 60, 3)
     manifest.present([row])
+
+
+def test_a_name_is_the_stem_unless_another_picture_has_that_too(tmp_path: Path) -> None:
+    images = ("a/front.jpg", "b/front.jpg", "b/left.jpg", "x/y/top.jpg", "z/y/top.jpg", "i.jpg", "i.png")
+    lines = "".join(f"{image},m{n}.png,acne,p,train\n" for n, image in enumerate(images))
+    (tmp_path / "manifest.csv").write_text("image,mask,disease,patient,split\n" + lines)
+    names = [row.name for row in manifest.read(tmp_path)]
+    assert names[:3] == ["a_front", "b_front", "left"]
+    assert len(set(names)) == len(names)
+    assert not any("/" in name for name in names)
+    assert [replace(row, split="test").name for row in manifest.read(tmp_path)] == names
 
 
 def test_photographs_without_a_split_are_told(tmp_path: Path) -> None:
