@@ -1,4 +1,4 @@
-"""Everything that is wrong with a set of photographs or of pairs, found in one pass; and a sheet to look at.
+"""Everything that is wrong with a set of photographs, found in one pass; and a sheet to look at.
 
 Shape letters: H × W native size. Images are uint8 RGB.
 """
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from inference.contract import CLASSES, Image
-from inference.data import DataError, manifest, pairs
+from inference.data import DataError, manifest
 from inference.data.manifest import NORMAL, Finding, Labels, Photograph
 
 LESION, EYE, MOUTH = (CLASSES.index(name) for name in ("lesion", "eye", "mouth"))
@@ -108,29 +108,6 @@ def _balance(rows: Sequence[Photograph]) -> list[Finding]:
                 Finding(f"split {name}", f"has no photograph of {', '.join(sorted(missing))}", False)
             )
     return found
-
-
-def check_pairs(
-    data: Path, tick: Callable[[], None] = lambda: None
-) -> tuple[list[pairs.Pair], list[Finding]]:
-    """The pairs of a list and everything found wrong with them.
-
-    Raises
-    ------
-    DataError
-        The list cannot be read or lacks a column.
-    """
-    listed, findings = pairs.parse(data)
-    for pair in listed:
-        try:
-            winner, loser, _ = pair.read()
-        except DataError as error:
-            findings.append(Finding(pair.winner.name, str(error)))
-        else:
-            if np.array_equal(winner, loser):
-                findings.append(Finding(pair.winner.name, "winner and loser are the same picture"))
-        tick()
-    return listed, findings
 
 
 def sheet(rows: Sequence[Photograph], findings: Sequence[Finding]) -> Image:

@@ -234,7 +234,7 @@ def _fits(picture: Picture, file: Path) -> None:
     try:
         with Pictures.open(file) as opened:
             width, height = opened.size
-            if opened.getexif().get(0x0112, 1) > 4:
+            if Pictures.Image.getexif(opened).get(0x0112, 1) > 4:  # PNG's own would decode all of it
                 width, height = height, width
     except (OSError, SyntaxError, Pictures.DecompressionBombError) as error:
         raise DataError(

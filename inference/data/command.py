@@ -40,18 +40,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "data", type=Path, help="manifest.csv, pairs.csv or pairs.jsonl, or a folder with a manifest"
+        "data", type=Path, help="manifest.csv, pairs.csv or pairs.jsonl, or a folder with one of them"
     )
     parser.add_argument("--sheet", type=Path, help="picture to draw (default: sheet.jpg beside the manifest)")
     parser.set_defaults(run=_check)
 
 
 def _check(given: argparse.Namespace) -> int:
-    of_pairs = given.data.suffix == ".jsonl" or given.data.name == pairs.NAME
+    of_pairs = pairs.is_list(given.data)
     with Progress() as bar:
         task = bar.add_task("looked at", total=None)
         if of_pairs:
-            listed, findings = check.check_pairs(given.data, lambda: bar.advance(task))
+            listed, findings = pairs.check(given.data, lambda: bar.advance(task))
             counts = [f"{len(listed)} pairs"]
         else:
             rows, findings = check.check(given.data, lambda: bar.advance(task))

@@ -5,9 +5,10 @@ photograph and differ only where ``hide`` (8-bit PNG, not 0 where it was painted
 the hidden part is no part of a pair.
 """
 
+import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from inference.data.manifest import (
     SPLITS,
     Finding,
     leaks,
+    manifest_file,
     read_image,
     read_labels,
     refuse,
@@ -28,7 +30,7 @@ from inference.data.manifest import (
     write_table,
 )
 
-NAME = "pairs.csv"
+NAME, LINES = "pairs.csv", "pairs.jsonl"
 COLUMNS = ("winner", "loser", "hide", "prompt", "patient", "split")
 
 
@@ -44,6 +46,8 @@ class Pair:
         What both were painted with; may be empty.
     patient, split
         As in the manifest.
+    row
+        Line of the list, the first being 1; 0 where it stands in none.
     """
 
     winner: Path
@@ -52,6 +56,7 @@ class Pair:
     prompt: str
     patient: str
     split: str
+    row: int = field(default=0, compare=False)
 
     def read(self) -> tuple[Image, Image, Mask]:
         """Winner and loser, uint8 RGB (H, W, 3), and where they were painted, bool (H, W).
@@ -95,7 +100,21 @@ def pairs_file(data: Path) -> Path:
     """The list that ``data`` means: the file itself, or ``pairs.csv``, else ``pairs.jsonl``, in that folder."""
     if not data.is_dir():
         return data
-    return data / NAME if (data / NAME).is_file() else data / "pairs.jsonl"
+    return data / NAME if (data / NAME).is_file() else data / LINES
+
+
+def is_list(data: Path) -> bool:
+    """Whether ``data`` is a list of pairs, by its first line, or a folder with one and without a manifest."""
+    if data.is_dir():
+        return pairs_file(data).is_file() and not manifest_file(data).is_file()
+    if data.suffix == Path(LINES).suffix:
+        return True
+    try:
+        with data.open(encoding="utf-8-sig") as stream:
+            header = stream.readline(1000)
+    except (OSError, UnicodeError):
+        return data.name == NAME
+    return "winner" in header and "loser" in header
 
 
 def parse(data: Path) -> tuple[list[Pair], list[Finding]]:
@@ -107,34 +126,94 @@ def parse(data: Path) -> tuple[list[Pair], list[Finding]]:
         The file cannot be read or lacks a column.
     """
     file = pairs_file(data)
-    pairs, findings = [], []
-    for number, row in enumerate(_rows(file), start=2 if file.suffix == ".csv" else 1):
-        empty = [name for name in ("winner", "loser", "hide", "patient") if not row[name]]
-        if empty:
-            findings.append(Finding(f"row {number}", f"nothing under {', '.join(empty)}"))
-        elif row["split"] not in SPLITS:
-            findings.append(
-                Finding(f"row {number}", f"the split {row['split']!r} is none of {', '.join(SPLITS)}")
-            )
-        else:
+    pairs: list[Pair] = []
+    findings = []
+    known: dict[Hashable, int] = {}
+    for number, row in _rows(file):
+        fault = row if isinstance(row, str) else _fault(row)
+        if isinstance(row, dict) and not fault:
             winner, loser, hide = (file.parent / row[name] for name in COLUMNS[:3])
-            pairs.append(Pair(winner, loser, hide, row["prompt"], row["patient"], row["split"]))
+            pairs.append(Pair(winner, loser, hide, row["prompt"], row["patient"], row["split"], number))
+            fault = _contradiction(known, winner.resolve(), loser.resolve(), number)
+        if fault:
+            findings.append(Finding(f"row {number}", fault))
     if not pairs and not findings:
         findings.append(Finding(file.name, "there is no pair in it"))
     return pairs, findings + leaks(pairs)
 
 
-def _rows(file: Path) -> Sequence[dict[str, str]]:
-    if file.suffix != ".jsonl":
-        return table(file, COLUMNS)
-    rows = []
+def check(data: Path, tick: Callable[[], None] = lambda: None) -> tuple[list[Pair], list[Finding]]:
+    """The pairs of a list and everything found wrong with them and their pictures; ``tick`` is called after each.
+
+    Raises
+    ------
+    DataError
+        The list cannot be read or lacks a column.
+    """
+    listed, findings = parse(data)
+    told = {finding.where for finding in findings}
+    known: dict[Hashable, int] = {}
+    for pair in listed:
+        try:
+            winner, loser, _ = pair.read()
+        except DataError as error:
+            fault = str(error)
+        else:
+            fault = _contradiction(known, _digest(winner), _digest(loser), pair.row)
+        if fault and f"row {pair.row}" not in told:
+            findings.append(Finding(f"row {pair.row}", fault))
+        tick()
+    return listed, findings
+
+
+def _fault(row: dict[str, str]) -> str:
+    """What is wrong with the values of a row; empty where nothing is."""
+    empty = [name for name in ("winner", "loser", "hide", "patient") if not row[name]]
+    if empty:
+        return f"nothing under {', '.join(empty)}"
+    return "" if row["split"] in SPLITS else f"the split {row['split']!r} is none of {', '.join(SPLITS)}"
+
+
+def _contradiction(known: dict[Hashable, int], winner: Hashable, loser: Hashable, row: int) -> str:
+    """What a preference says against those ``known``, which it joins, or says again; empty where nothing."""
+    if winner == loser:
+        return "winner and loser are the same picture"
+    if (loser, winner) in known:
+        return f"row {known[loser, winner]} prefers the other one of the same two; decide, and take one out"
+    first = known.setdefault((winner, loser), row)
+    return "" if first == row else f"says what row {first} says already; take it out"
+
+
+def _digest(image: Image) -> bytes:
+    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
+
+
+def _rows(file: Path) -> Iterator[tuple[int, dict[str, str] | str]]:
+    """The lines of a list by their number: their values, or what is wrong with them."""
+    if file.suffix != Path(LINES).suffix:
+        yield from enumerate(table(file, COLUMNS), start=2)
+        return
     try:
-        for line in filter(str.strip, file.read_text(encoding="utf-8").splitlines()):
-            row: dict[str, Any] = json.loads(line)
-            rows.append({name: str(row.get(name) or "").strip() for name in COLUMNS})
-    except (OSError, ValueError, AttributeError) as error:
-        raise DataError(f"{file} cannot be read as lines of JSON objects.") from error
-    return rows
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeError) as error:
+        raise DataError(f"{file} cannot be read as UTF-8 lines ({type(error).__name__}).") from error
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield number, _object(line)
+
+
+def _object(line: str) -> dict[str, str] | str:
+    try:
+        row: Any = json.loads(line)
+    except ValueError as error:
+        return f"no JSON object ({error})"
+    if not isinstance(row, dict):
+        return "no JSON object"
+    given = {name: "" if row.get(name) is None else row[name] for name in COLUMNS}
+    strange = [name for name, value in given.items() if type(value) not in {str, int}]
+    if strange:
+        return f"{', '.join(strange)} must be a text"
+    return {name: str(value).strip() for name, value in given.items()}
 
 
 def read(data: Path, *splits: str) -> list[Pair]:
