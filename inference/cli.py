@@ -79,8 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             return COMMANDS[given.command](given)
         bundle = _whole(given)
         verify(bundle)
-    except (BundleError, DataError) as error:
+    except (BundleError, DataError, FloatingPointError) as error:
         print(f"gateway-models: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        told = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error
+        print(f"gateway-models: {told}", file=sys.stderr)
         return 1
     print(f"{bundle.title}: {len(bundle.files)} files, each as listed. Licence: {bundle.licence}.")
     against = objection(bundle)

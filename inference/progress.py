@@ -5,17 +5,20 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, TypeVar
 
+import cv2
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from inference.data import DataError
+
+Item = TypeVar("Item")
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
@@ -87,10 +90,14 @@ def content_of(path: Path) -> str:
     return f"sha256:{found.hexdigest()}"
 
 
-def listed(rows: Iterable[Sequence[Any]], folder: Path) -> str:
-    """Digest of a list's rows in their order, and of the sizes of the files in them; paths count from ``folder``."""
+def listed(rows: Iterable[Any], folder: Path) -> str:
+    """Digest of a list's rows in their order, and of the sizes of the files in them; paths count from ``folder``.
+
+    A row is a tuple, or a dataclass whose fields count as far as they are compared.
+    """
     found = hashlib.sha256()
-    for row in rows:
+    for each in rows:
+        row = each if isinstance(each, tuple) else [getattr(each, f.name) for f in fields(each) if f.compare]
         told = [
             [os.path.relpath(one, folder), one.stat().st_size] if isinstance(one, Path) else str(one)
             for one in row
@@ -106,8 +113,66 @@ def _same(path: Path, held: Mapping[str, Any] | None, asked: Mapping[str, Any]) 
     for name in [*asked, *held]:
         old, new = held.get(name), asked.get(name)
         if old != new:
-            told = f"other {name}" if str(new).startswith("sha256:") else f"{name} {old}, not {new}"
+            told = f"other {name}" if "sha256:" in f"{old}{new}" else f"{name} {old}, not {new}"
             raise DataError(f"{path.parent} holds another training ({told}); name another --out.")
+
+
+class _Told(torch.utils.data.Dataset[Item | DataError]):
+    def __init__(self, draw: Callable[[int], Item]) -> None:
+        self.draw = draw
+
+    def __getitem__(self, number: int) -> Item | DataError:
+        try:
+            return self.draw(number)
+        except DataError as error:
+            return error
+
+
+def _as_drawn(item: Item) -> Item:
+    """What was drawn, not tensors of it."""
+    return item
+
+
+def _start_worker(_: int) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def read_ahead(draw: Callable[[int], Item], numbers: range, workers: int) -> Iterator[Item]:
+    """What ``draw`` gives for each number in turn, drawn ahead by so many processes (0: none, drawn when asked).
+
+    Raises
+    ------
+    DataError
+        As ``draw`` raised it, without the process's traceback.
+    """
+    loader: torch.utils.data.DataLoader[Item | DataError] = torch.utils.data.DataLoader(
+        _Told(draw),
+        batch_size=None,
+        collate_fn=_as_drawn,
+        sampler=numbers,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_start_worker,
+    )
+    for item in loader:
+        if isinstance(item, DataError):
+            raise item
+        yield item
+
+
+def finite(*values: torch.Tensor) -> None:
+    """Raise where a loss, a figure or a weight is no finite number.
+
+    Raises
+    ------
+    FloatingPointError
+        One of them is none.
+    """
+    if not all(bool(torch.isfinite(one).all()) for one in values):
+        raise FloatingPointError(
+            "the training diverged: a loss or a weight is no finite number; lower the learning rate"
+        )
 
 
 def write_figures(path: Path, figures: Sequence[Mapping[str, float]]) -> None:

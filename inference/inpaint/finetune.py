@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from diffusers.training_utils import compute_snr
 from torch import Tensor
 
-from inference.data.manifest import NORMAL, read
+from inference.data.manifest import NORMAL, manifest_file, present, read
 from inference.inpaint.autoencoder import to_tensor
 from inference.inpaint.examples import Example, Examples
 from inference.inpaint.lessons import teach
@@ -28,6 +28,7 @@ from inference.inpaint.losses import (
     pooled,
 )
 from inference.inpaint.tuning import Condition, Tuner, Tuning
+from inference.progress import content_of, deciding, finite, listed
 from inference.recipe import RecipeError, recipe
 
 REGIONS = ("everywhere", "lesion")
@@ -174,6 +175,7 @@ class SiteTraining:
                 features, present = pooled(middle, batch.lesion)
                 shown = present & (batch.diseases >= 0)
                 pooled_features.append((features[shown], batch.diseases[shown]))
+        finite(*errors)
         seen.follow(torch.cat([f for f, _ in pooled_features]), torch.cat([d for _, d in pooled_features]))
         return {
             "error": float(torch.cat(errors).mean()),
@@ -191,7 +193,7 @@ def train(data: Path, pipeline: Path, out: Path, tuning: Tuning, losses: Losses)
     Raises
     ------
     inference.data.DataError
-        The manifest is wrong, or a split is empty.
+        The manifest or a file it names is wrong, a split is empty, or ``out`` holds another training.
     inference.inpaint.tuning.PipelineError
         The pipeline cannot be fine-tuned.
     FloatingPointError
@@ -200,11 +202,14 @@ def train(data: Path, pipeline: Path, out: Path, tuning: Tuning, losses: Losses)
     rows = read(data, "train")
     diseases = sorted({row.disease for row in rows} - {NORMAL})
     held = [row for row in read(data) if row.split == "validation"] or read(data, "test")
+    present([*rows, *held])
     tuner = Tuner(pipeline, out, tuning)
+    learnt = listed([*rows, *held], manifest_file(data).parent)
+    decided = deciding("inpaint", tuning, losses, photographs=learnt, pipeline=content_of(pipeline))
     site = SiteTraining(tuner, losses, diseases)
     judged = Examples(held, tuner.size_px, 20_201, losses.prompt)
     examples = Examples(rows, tuner.size_px, tuning.seed, losses.prompt)
-    return teach(tuner, "inpaint", site, examples, [judged[index] for index in range(tuning.judged)])
+    return teach(tuner, decided, site, examples, [judged[index] for index in range(tuning.judged)])
 
 
 def arguments(name: str, doc: str | None, config: Path, data: str) -> argparse.ArgumentParser:

@@ -3,7 +3,7 @@
 Shape letters: N batch, s the side of the latents.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -31,7 +31,7 @@ class Lesson(Protocol[Item_contra, B]):
         """The loss at this noise and these time steps (N,), and what is shown of it."""
 
     def judge(self, held_out: Sequence[B], /) -> dict[str, float]:
-        """Figures of the averaged weights."""
+        """Figures of the averaged weights; FloatingPointError where their errors are no numbers."""
 
     @property
     def memory(self) -> Any:
@@ -39,26 +39,32 @@ class Lesson(Protocol[Item_contra, B]):
 
 
 def teach(
-    tuner: Tuner, name: str, lesson: Lesson[Item, B], examples: Drawn[Item], judged: Sequence[Item]
+    tuner: Tuner,
+    decided: Mapping[str, Any],
+    lesson: Lesson[Item, B],
+    examples: Drawn[Item],
+    judged: Sequence[Item],
 ) -> Path:
     """Train on ``examples`` from where an earlier call was ended, judge on ``judged``, and write the pipeline.
 
+    ``decided`` is what decides the result, as :func:`inference.progress.deciding` tells.
+
     Raises
     ------
-    PipelineError
-        The state in the folder is of another pipeline or rank.
+    DataError
+        The state in the folder is another training's, or an example cannot be read.
     FloatingPointError
         The training diverged.
     """
     tuning = tuner.tuning
-    first, more = tuner.load()
+    first, more = tuner.load(decided)
     if more:
         lesson.memory.load_state_dict(more)
     held_out = [lesson.encode(judged[begin : begin + 16]) for begin in range(0, len(judged), 16)]
     if first == 0:
         tuner.note(0, **lesson.judge(held_out))
     parts = tuner.parts(examples, first)
-    meter = Meter(name, first, tuning.steps)
+    meter = Meter(decided["kind"], first, tuning.steps)
     for step in meter.steps():
         for part in range(tuning.accumulate):
             batch = lesson.encode(next(parts))
@@ -69,5 +75,5 @@ def teach(
         tuner.update(step)
         if (step + 1) % tuning.judge_every == 0 or step + 1 == tuning.steps:
             tuner.note(step + 1, **lesson.judge(held_out))
-            tuner.store(step + 1, dict(lesson.memory.state_dict()))
+            tuner.store(step + 1, dict(lesson.memory.state_dict()), decided)
     return tuner.write()

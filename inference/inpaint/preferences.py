@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from inference.data import DataError
-from inference.data.pairs import Pair, read
+from inference.data.pairs import Pair, pairs_file, read
 from inference.inpaint.autoencoder import to_tensor
 from inference.inpaint.finetune import arguments, asked
 from inference.inpaint.lessons import teach
 from inference.inpaint.losses import Preference, painted_error
 from inference.inpaint.tuning import Condition, Tuner, Tuning
+from inference.progress import content_of, deciding, finite, listed
 from inference.recipe import RecipeError, recipe
 
 STORED = 512
@@ -144,6 +145,7 @@ class PreferenceTraining:
                     noise = torch.randn(batch.winner.shape, generator=source).to(self.tuner.device)
                     times = torch.full((len(noise),), (2 * part + 1) * total // 8, device=self.tuner.device)
                     found.append(torch.stack(self.errors(batch, noise, times)))
+        finite(*found)
         winner, loser = torch.cat(found, 1)
         return {
             "preferred": float((winner < loser).float().mean()),
@@ -162,7 +164,7 @@ def train(data: Path, pipeline: Path, out: Path, tuning: Tuning, how: Preferring
     Raises
     ------
     inference.data.DataError
-        The list of pairs is wrong, or a split is empty.
+        The list of pairs or a pair is wrong, a split is empty, or ``out`` holds another training.
     inference.inpaint.tuning.PipelineError
         The pipeline cannot be fine-tuned.
     FloatingPointError
@@ -171,10 +173,12 @@ def train(data: Path, pipeline: Path, out: Path, tuning: Tuning, how: Preferring
     rows = read(data, "train")
     held = [pair for pair in read(data) if pair.split == "validation"] or read(data, "test")
     tuner = Tuner(pipeline, out, tuning)
+    learnt = listed([*rows, *held], pairs_file(data).parent)
+    decided = deciding("preferences", tuning, how, pairs=learnt, pipeline=content_of(pipeline))
     learning = PreferenceTraining(tuner, how)
     judged, count = Pairs(held, tuner.size_px, 20_202), min(tuning.judged, len(held))
     pairs = Pairs(rows, tuner.size_px, tuning.seed)
-    return teach(tuner, "preferences", learning, pairs, [judged[index] for index in range(count)])
+    return teach(tuner, decided, learning, pairs, [judged[index] for index in range(count)])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,9 +4,10 @@ The pipeline may be the nano bundle's or Stable Diffusion 2's. Shape letters: N 
 its latents, D features of the UNet's middle, h their side; pictures are float32 in [−1, 1].
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -24,7 +25,7 @@ from inference.data import DataError
 from inference.inpaint import inpainter
 from inference.inpaint.build import without_paths
 from inference.inpaint.importing import fuse_lora
-from inference.progress import learning_rate, load_state, save_state, write_figures
+from inference.progress import finite, learning_rate, load_state, read_ahead, save_state, write_figures
 from inference.recipe import RecipeError
 
 Item_co = TypeVar("Item_co", covariant=True)
@@ -35,7 +36,7 @@ PRECISIONS = ("auto", "no", "bf16", "fp16")
 
 
 class PipelineError(DataError):
-    """The pipeline or a checkpoint cannot be fine-tuned; the message says why."""
+    """The pipeline cannot be fine-tuned; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,8 @@ class Tuning:
             raise RecipeError(
                 "steps, batch, accumulate, rank, judged and judge_every must be 1 or more, workers 0 or more"
             )
+        if self.seed < 0:
+            raise RecipeError(f"seed must be 0 or more, not {self.seed}")
         if not (self.learning_rate > 0 and 0 <= self.average_decay < 1):
             raise RecipeError("learning_rate must be more than 0, average_decay lie in [0, 1)")
         if self.precision not in PRECISIONS:
@@ -127,18 +130,8 @@ class Drawn(Protocol[Item_co]):
         """Example ``index``, 0 or more."""
 
 
-class _Parts(torch.utils.data.Dataset[list[Item_co]]):
-    def __init__(self, examples: Drawn[Item_co], batch: int, share: int, shares: int) -> None:
-        self.examples, self.batch, self.share, self.shares = examples, batch, share, shares
-
-    def __getitem__(self, part: int) -> list[Item_co]:
-        begin = (part * self.shares + self.share) * self.batch
-        return [self.examples[index] for index in range(begin, begin + self.batch)]
-
-
-def _as_drawn(part: list[Any]) -> list[Any]:
-    """Examples, not tensors of them."""
-    return part
+def _part(examples: Drawn[Item_co], batch: int, number: int) -> list[Item_co]:
+    return [examples[index] for index in range(number * batch, (number + 1) * batch)]
 
 
 class Tuner:
@@ -216,16 +209,10 @@ class Tuner:
         """
         share, shares = self.accelerator.process_index, self.accelerator.num_processes
         tuning = self.tuning
-        return iter(
-            torch.utils.data.DataLoader(
-                _Parts(examples, tuning.batch, share, shares),
-                batch_size=None,
-                collate_fn=_as_drawn,
-                sampler=range(first * tuning.accumulate, tuning.steps * tuning.accumulate),
-                num_workers=tuning.workers,
-                prefetch_factor=2 if tuning.workers else None,
-            )
+        numbers = range(
+            first * tuning.accumulate * shares + share, tuning.steps * tuning.accumulate * shares, shares
         )
+        return read_ahead(partial(_part, examples, tuning.batch), numbers, tuning.workers)
 
     def draw(self, shape: torch.Size, step: int, part: int) -> tuple[Tensor, Tensor]:
         """Noise of this shape and time steps (N,): decided by seed, step, part of the step and device."""
@@ -251,8 +238,7 @@ class Tuner:
         FloatingPointError
             The loss is not a number.
         """
-        if not bool(torch.isfinite(loss)):
-            raise FloatingPointError("the loss is not finite; lower the learning rate")
+        finite(loss)
         self.accelerator.backward(loss / self.tuning.accumulate)
 
     def update(self, step: int) -> None:
@@ -286,22 +272,19 @@ class Tuner:
             shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
             print(f"judged after {step} steps: {shown}", flush=True)
 
-    def load(self) -> tuple[int, dict[str, Any]]:
+    def load(self, decided: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         """Take up the state in ``out``: the step to go on with (0 without a state), and what ``store`` was given more.
+
+        ``decided`` is what decides the result, as :func:`inference.progress.deciding` tells.
 
         Raises
         ------
-        PipelineError
-            The state is of another pipeline or rank.
+        DataError
+            The state is another training's, or damaged.
         """
-        state = load_state(self.out / "tuning.pt")
+        state = load_state(self.out / "tuning.pt", self._decided(decided))
         if state is None:
             return 0, {}
-        shapes = [list(p.shape) for p in self.learned]
-        if state["pipeline"] != self.folder.name or [list(p.shape) for p in state["learned"]] != shapes:
-            raise PipelineError(
-                f"{self.out / 'tuning.pt'} is of another pipeline or rank; name another --out, or remove it."
-            )
         with torch.no_grad():
             for parameter, value in zip(self.learned, state["learned"], strict=True):
                 parameter.copy_(value)
@@ -311,12 +294,19 @@ class Tuner:
         self.figures = state["figures"]
         return int(state["step"]), state["more"]
 
-    def store(self, step: int, more: dict[str, Any]) -> None:
-        """Keep the state after ``step`` steps; ``more`` is what the losses remember."""
+    def store(self, step: int, more: dict[str, Any], decided: Mapping[str, Any]) -> None:
+        """Keep the state after ``step`` steps; ``more`` is what the losses remember.
+
+        Raises
+        ------
+        FloatingPointError
+            A weight is no number; the state before stays.
+        """
+        finite(*self.learned, *self.average.shadow_params)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             state = {
-                "pipeline": self.folder.name,
+                "decided": self._decided(decided),
                 "learned": [p.detach().cpu() for p in self.learned],
                 "optimiser": self.optimiser.state_dict(),
                 "average": self.average.state_dict(),
@@ -325,6 +315,9 @@ class Tuner:
                 "more": more,
             }
             save_state(self.out / "tuning.pt", state)
+
+    def _decided(self, decided: Mapping[str, Any]) -> dict[str, Any]:
+        return {**decided, "processes": self.accelerator.num_processes}
 
     def write(self) -> Path:
         """Write the averaged adapters to ``out/lora``, and the pipeline with them fused to the folder returned."""

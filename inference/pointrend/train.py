@@ -5,11 +5,12 @@ The same command goes on where an earlier run was ended.
 
 import argparse
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from inference.contract import CLASSES
 from inference.data import DataError
-from inference.data.manifest import manifest_file, read
+from inference.data.manifest import manifest_file, present, read
 from inference.pointrend import scenes
 from inference.pointrend.config import ConfigError, PointRendConfig, write_config
 from inference.pointrend.data import Mix, Samples
@@ -26,9 +27,21 @@ from inference.pointrend.losses import pointrend_losses
 from inference.pointrend.model import PointRend, channels_last
 from inference.pointrend.site import SiteScenes, judge
 from inference.pointrend.weights import WeightsError, adopt_weights, write_weights
-from inference.progress import Meter, load_state, save_state, write_figures
+from inference.progress import (
+    Meter,
+    content_of,
+    deciding,
+    finite,
+    listed,
+    load_state,
+    read_ahead,
+    save_state,
+    write_figures,
+)
 from inference.recipe import RecipeError, recipe
 from inference.split import held_back
+
+STATE, WEIGHTS = "checkpoint.pth", "model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +63,24 @@ class Recipe:
     workers: int = 1
     precision: str = "auto"
     negatives: float = 0.12
+
+    def __post_init__(self) -> None:
+        counts = (self.batch, self.steps, self.checkpoint_every, self.threads)
+        if min(counts) < 1 or min(self.seed, self.workers) < 0:
+            raise RecipeError(
+                "batch, steps, checkpoint_every and threads must be 1 or more, seed and workers 0 or more"
+            )
+        if any(side < 32 or side % 32 for side in (self.small_px, self.size_px)):
+            raise RecipeError(
+                f"small_px and size_px must be multiples of 32, not {self.small_px} and {self.size_px}"
+            )
+        positive = all(weight > 0 for weight in (self.peak_rate, *self.class_weights))
+        if not (positive and self.weight_decay >= 0 and 0 <= self.ema < 1):
+            raise RecipeError(
+                "peak_rate and class_weights must be more than 0, weight_decay 0 or more; ema lie in [0, 1)"
+            )
+        if not (0 <= self.small_share <= 1 and 0 <= self.negatives <= 1):
+            raise RecipeError("small_share and negatives lie in [0, 1]")
 
     def size_at(self, index: int) -> int:
         """Side of sample ``index``, pixels."""
@@ -110,8 +141,7 @@ class Training:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             coarse, point = pointrend_losses(self.model, given, named, self.class_weights, source)
         loss = coarse + point
-        if not bool(torch.isfinite(loss)):
-            raise FloatingPointError(f"the loss of step {self.done} is not finite")
+        finite(loss)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
@@ -129,15 +159,30 @@ class Training:
                     mean.copy_(now)
         return float(coarse.detach()), float(point.detach())
 
-    def save(self, path: Path) -> None:
-        """Writes a checkpoint, all of it or nothing."""
-        parts = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimiser")}
-        save_state(path, parts | {"done": self.done, "figures": self.figures})
+    def save(self, out: Path, decided: Mapping[str, Any]) -> None:
+        """Writes the averaged weights to ``out``, then a checkpoint, all of it or nothing.
 
-    def resume(self, path: Path) -> None:
-        """Goes on from a checkpoint."""
-        state = load_state(path)
-        assert state is not None
+        Raises
+        ------
+        FloatingPointError
+            A weight is no number; what was written before stays.
+        """
+        finite(*self.model.state_dict().values(), *self.average.state_dict().values())
+        write_weights(self.average, out / WEIGHTS)
+        parts = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimiser")}
+        save_state(out / STATE, parts | {"done": self.done, "figures": self.figures, "decided": decided})
+
+    def resume(self, out: Path, decided: Mapping[str, Any]) -> None:
+        """Goes on from the checkpoint in ``out``, where there is one.
+
+        Raises
+        ------
+        inference.data.DataError
+            It is damaged, or another training's.
+        """
+        state = load_state(out / STATE, decided)
+        if state is None:
+            return
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -153,11 +198,6 @@ class Training:
         print(f"judged after {self.done} steps: {shown}", flush=True)
 
 
-def _start_worker(_: int) -> None:
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
-
-
 def _pack(samples: Samples, batch: int, number: int) -> tuple[Tensor, Tensor]:
     """Batch ``number``: uint8 (N, S, S, 3) and (N, S, S)."""
     drawn = [samples[number * batch + offset] for offset in range(batch)]
@@ -165,18 +205,6 @@ def _pack(samples: Samples, batch: int, number: int) -> tuple[Tensor, Tensor]:
         torch.from_numpy(np.stack([image for image, _ in drawn])),
         torch.from_numpy(np.stack([labels for _, labels in drawn])),
     )
-
-
-class _Batches(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
-    def __init__(self, samples: Samples, recipe: Recipe) -> None:
-        self.pack = partial(_pack, samples, recipe.batch)
-        self.count = recipe.steps
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
-        return self.pack(number)
 
 
 def half(precision: str, device: torch.device) -> bool:
@@ -198,15 +226,8 @@ def batches(
     portraits: Sequence[scenes.Scene], recipe: Recipe, start: int, mix: Mix | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches ``start`` to the end of the recipe."""
-    loader: torch.utils.data.DataLoader[tuple[Tensor, Tensor]] = torch.utils.data.DataLoader(
-        _Batches(Samples(portraits, recipe.seed, recipe.size_at, mix), recipe),
-        batch_size=None,
-        sampler=range(start, recipe.steps),
-        num_workers=recipe.workers,
-        prefetch_factor=4 if recipe.workers else None,
-        worker_init_fn=_start_worker,
-    )
-    return iter(loader)
+    samples = Samples(portraits, recipe.seed, recipe.size_at, mix)
+    return read_ahead(partial(_pack, samples, recipe.batch), range(start, recipe.steps), recipe.workers)
 
 
 def train(
@@ -232,7 +253,7 @@ def train(
     Raises
     ------
     inference.pointrend.scenes.MissingDataError, inference.data.DataError
-        No portraits; a manifest that is wrong.
+        No portraits; a manifest, or a file it names, that is wrong; another training in ``out``.
     inference.pointrend.weights.WeightsError
         Weights of another architecture.
     FloatingPointError
@@ -240,13 +261,13 @@ def train(
     """
     torch.set_num_threads(recipe.threads)
     cv2.setNumThreads(0)
-    learnt, held_out, mix = _scenes(data, recipe)
+    learnt, held_out, mix, photographs = _scenes(data, recipe)
+    begun = None if start_from is None else content_of(start_from)
+    decided = deciding("segment", recipe, config, photographs=photographs, start_from=begun)
     out.mkdir(parents=True, exist_ok=True)
     run = Training(config, recipe)
-    checkpoint, weights = out / "checkpoint.pth", out / "model.safetensors"
-    if checkpoint.exists():
-        run.resume(checkpoint)
-    elif start_from is not None:
+    run.resume(out, decided)
+    if run.done == 0 and start_from is not None:
         left = run.start_from(start_from)
         if left:
             print(f"begin at random, other classes: {', '.join(left)}", flush=True)
@@ -260,22 +281,24 @@ def train(
         if run.done % recipe.checkpoint_every == 0 or run.done == recipe.steps:
             if held_out:
                 run.judge(held_out, out)
-            run.save(checkpoint)
-            write_weights(run.average, weights)
-    return weights
+            run.save(out, decided)
+    return out / WEIGHTS
 
 
-def _scenes(data: Path, recipe: Recipe) -> tuple[Sequence[scenes.Scene], Sequence[scenes.Scene], Mix]:
-    """What is learnt from, what is judged by, and how samples are drawn."""
+def _scenes(data: Path, recipe: Recipe) -> tuple[Sequence[scenes.Scene], Sequence[scenes.Scene], Mix, str]:
+    """What is learnt from, what is judged by, how samples are drawn, and the digest of the list of photographs."""
     if manifest_file(data).is_file():
-        rows = read(data)
-        held = [row for row in rows if row.split == "validation"] or read(data, "test")
+        rows = read(data, "train")
+        held = [row for row in read(data) if row.split == "validation"] or read(data, "test")
+        present([*rows, *held])
+        known = listed([*rows, *held], manifest_file(data).parent)
         # A site's lesions are photographed: none are painted.
-        mix = Mix(healthy=1.0, negatives=recipe.negatives)
-        return SiteScenes(read(data, "train")), SiteScenes(held), mix
+        return SiteScenes(rows), SiteScenes(held), Mix(healthy=1.0, negatives=recipe.negatives), known
     everyone = scenes.names(data)
-    portraits = scenes.load(data, [name for name in everyone if name not in held_back(everyone)])
-    return portraits, (), Mix(negatives=recipe.negatives)
+    learnt = [name for name in everyone if name not in held_back(everyone)]
+    portraits = scenes.load(data, learnt)
+    known = listed(((data / f"images/{name}.jpg", data / f"labels/{name}.png") for name in learnt), data)
+    return portraits, (), Mix(negatives=recipe.negatives), known
 
 
 def main(argv: Sequence[str] | None = None) -> int:

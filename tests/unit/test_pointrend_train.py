@@ -11,6 +11,7 @@ import torch
 from people import made
 
 from inference.contract import CLASSES, DISEASES
+from inference.data import DataError
 from inference.data.manifest import read
 from inference.phantom import skin_patch
 from inference.pointrend import scenes
@@ -20,6 +21,7 @@ from inference.pointrend.losses import uncertain_points
 from inference.pointrend.model import sample_points, uncertainty
 from inference.pointrend.site import SiteScenes, judge, squared
 from inference.pointrend.train import Recipe, Training, batches, half, main, train
+from inference.progress import deciding
 from inference.recipe import RecipeError, recipe
 from inference.split import HELD_BACK, held_back
 
@@ -79,9 +81,9 @@ def test_an_interrupted_run_ends_with_the_very_same_weights(tmp_path: Path) -> N
     first = Training(TINY, RECIPE)
     for _, pair in zip(range(2), batches([drawn_face()], RECIPE, 0), strict=False):
         first.step(*pair)
-    first.save(tmp_path / "checkpoint.pth")
+    first.save(tmp_path, deciding("segment", RECIPE))
     second = Training(TINY, RECIPE)
-    second.resume(tmp_path / "checkpoint.pth")
+    second.resume(tmp_path, deciding("segment", RECIPE))
     assert second.done == 2
     for pair in batches([drawn_face()], RECIPE, second.done):
         second.step(*pair)
@@ -110,8 +112,70 @@ def test_the_command_trains_and_a_second_call_has_nothing_left_to_do(
     assert "segment 1/1" in capsys.readouterr().out
     weights = (tmp_path / "out/model.safetensors").read_bytes()
     assert main(arguments) == 0
-    assert "segment" not in capsys.readouterr().out
+    assert "segment 1/1" not in capsys.readouterr().out
+    for other in (["--seed", "9"], ["--start-from", str(tmp_path / "out/model.safetensors")]):
+        with pytest.raises(
+            DataError, match=r"out holds another training \((seed 1, not 9|other start_from)\)"
+        ):
+            main([*arguments, *other])
+    (data / "images/person-051.jpg").unlink()
+    with pytest.raises(DataError, match="other photographs"):
+        main(arguments)
     assert (tmp_path / "out/model.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize(("rate", "every"), [(1e300, 1), (1e38, 2)])
+def test_a_training_that_diverges_says_so_and_leaves_no_state(
+    tmp_path: Path, rate: float, every: int
+) -> None:
+    data = portraits_folder(tmp_path / "data", HELD_BACK + 1)
+    with pytest.raises(FloatingPointError, match="diverged"):
+        train(TINY, replace(RECIPE, peak_rate=rate, checkpoint_every=every), data, tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_photograph_that_cannot_be_read_is_one_sentence(tmp_path: Path, workers: int) -> None:
+    row = made(tmp_path, ["p0"], each=1)[0]
+    scenes_of_site = SiteScenes([row])
+    row.mask.write_bytes(row.mask.read_bytes()[:100])
+    drawn = batches(scenes_of_site, replace(RECIPE, workers=workers), 0, Mix(negatives=0.0))
+    with pytest.raises(DataError) as told:
+        next(drawn)
+    assert str(told.value).startswith(row.mask.name)
+    assert "Traceback" not in str(told.value)
+
+
+@pytest.mark.parametrize("suffix", ["image", "mask"])
+def test_a_file_that_is_missing_is_told_before_the_first_step(tmp_path: Path, suffix: str) -> None:
+    file = getattr(made(tmp_path / "site", [f"p{n}" for n in range(4)], each=1)[-1], suffix)
+    file.unlink()
+    with pytest.raises(DataError, match=file.name):
+        train(TINY, RECIPE, tmp_path / "site", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"batch": 0},
+        {"steps": 0},
+        {"checkpoint_every": 0},
+        {"threads": 0},
+        {"workers": -1},
+        {"seed": -1},
+        {"size_px": 50},
+        {"small_px": 0},
+        {"peak_rate": float("nan")},
+        {"class_weights": (1.0, 0.0)},
+        {"ema": 1.0},
+        {"small_share": 2.0},
+        {"negatives": float("nan")},
+    ],
+)
+def test_a_number_that_cannot_be_meant_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(RecipeError, match=next(iter(wrong))):
+        Recipe(**wrong)
 
 
 def test_held_back_portraits_are_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

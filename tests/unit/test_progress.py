@@ -1,6 +1,6 @@
 """States of trainings: whole or told, and never taken up by another training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,12 @@ class Recipe:
     rate: float = 0.5
     steps: int = 10
     sizes: tuple[int, ...] = (32, 64)
+
+
+@dataclass(frozen=True)
+class Row:
+    file: Path
+    line: int = field(compare=False)
 
 
 def test_a_state_is_taken_up_by_the_training_that_made_it_for_more_steps_too(tmp_path: Path) -> None:
@@ -33,7 +39,7 @@ def test_a_state_is_taken_up_by_the_training_that_made_it_for_more_steps_too(tmp
         (deciding("inpaint", Recipe(rate=0.0), data="sha256:1"), r"\(rate 0.5, not 0.0\)"),
         (deciding("inpaint", Recipe(sizes=(32,)), data="sha256:1"), r"\(sizes \(32, 64\), not \(32,\)\)"),
         (deciding("inpaint", Recipe(), data="sha256:2"), r"\(other data\)"),
-        (deciding("inpaint", Recipe()), r"\(data sha256:1, not None\)"),
+        (deciding("inpaint", Recipe()), r"\(other data\)"),
     ],
 )
 def test_another_training_is_told_by_the_first_difference(
@@ -78,6 +84,7 @@ def test_digests_follow_what_is_learnt_from_wherever_it_lies(tmp_path: Path) -> 
     rows = {folder: [(folder / "unet" / "weights", "acne")] for folder in (one, two)}
     assert content_of(one) == content_of(two)
     assert listed(rows[one], one) == listed(rows[two], two) != listed([(rows[two][0][0], "eczema")], two)
+    assert listed([Row(rows[two][0][0], 1)], two) == listed([Row(rows[two][0][0], 2)], two)
     before = listed(rows[two], two)
     (two / "unet" / "weights").write_bytes(b"abcd")
     assert content_of(one) != content_of(two)

@@ -105,8 +105,16 @@ def test_a_pipeline_learns_a_site_and_goes_on_where_it_was_ended(
     painted = [DiffusionInpainter(one, steps=2).inpaint(view, hide, ["face"], [3]) for one in (NANO, folder)]
     assert not np.array_equal(*painted)
 
-    with pytest.raises(PipelineError, match="another pipeline or rank"):
-        finetune.train(site, NANO, tmp_path / "whole", replace(tuning, rank=3), losses)
+    whole = tmp_path / "whole"
+    with pytest.raises(
+        DataError, match=r"whole holds another training \(rank 2, not 3\); name another --out"
+    ):
+        finetune.train(site, NANO, whole, replace(tuning, rank=3), losses)
+    with pytest.raises(DataError, match=r"\(ffe 0.5, not 0.0\)"):
+        finetune.train(site, NANO, whole, tuning, replace(losses, ffe=0.0))
+    with pytest.raises(DataError, match=r"\(other pipeline\)"):
+        finetune.train(site, folder, whole, tuning, losses)
+    assert (whole / name).read_bytes() == (tmp_path / "halted" / name).read_bytes()
 
 
 def preferred(folder: Path, count: int = 6) -> list[Pair]:
@@ -137,10 +145,26 @@ def test_the_command_teaches_which_painting_is_preferred(
     asked += ["--batch", 2, "--rank", 2, "--learning-rate", 3e-3, "--workers", 0]
     assert main([str(word) for word in asked]) == 0
     assert "preferred" in capsys.readouterr().out
+    assert main([str(word) for word in [*asked, "--seed", 2]]) == 1
+    assert "another training (seed 1, not 2); name another --out" in capsys.readouterr().err
     before, after = figures(tmp_path / "out")
     assert after["gap"] > before["gap"]
     assert after["winner"] < before["winner"] * 1.02
     assert (tmp_path / "out/pipeline/model_index.json").is_file()
+    (tmp_path / "0-loser.png").unlink()
+    assert main([str(word) for word in asked]) == 1
+    assert "0-loser.png: No such file" in capsys.readouterr().err
+
+
+def test_a_training_that_diverges_says_so_and_leaves_no_state(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["train", "inpaint", "--data", site, "--out", tmp_path / "out", "--pipeline", NANO]
+    asked += ["--config", ROOT / "conf/training/inpaint.toml", "--steps", 1, "--batch", 1, "--rank", 2]
+    asked += ["--judged", 1, "--workers", 0, "--learning-rate", 1e30]
+    assert main([str(word) for word in asked]) == 1
+    assert capsys.readouterr().err.startswith("gateway-models: the training diverged")
+    assert not (tmp_path / "out/tuning.pt").exists()
 
 
 @pytest.mark.parametrize(
@@ -240,6 +264,7 @@ def test_a_recipe_that_cannot_be_followed_says_why(tmp_path: Path, text: str, to
         (Tuning, {"learning_rate": 0.0}),
         (Tuning, {"precision": "int8"}),
         (Tuning, {"workers": -1}),
+        (Tuning, {"seed": -1}),
         (preferences.Preferring, {"beta": 0.0}),
         (preferences.Preferring, {"memory": 1.0}),
     ],
