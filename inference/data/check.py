@@ -4,22 +4,27 @@ Shape letters: H × W native size. Images are uint8 RGB.
 """
 
 import hashlib
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from inference.contract import CLASSES, Image
+from inference.contract import CLASSES, DISEASES, Image
 from inference.data import DataError, manifest
-from inference.data.manifest import NORMAL, Finding, Labels, Photograph
+from inference.data.manifest import NORMAL, Finding, Photograph
+from inference.data.pictures import ORIENTATION, Labels, read_image, read_labels
 
 LESION, EYE, MOUTH = (CLASSES.index(name) for name in ("lesion", "eye", "mouth"))
 SMALL_PX = 64
 """A face narrower than this teaches little."""
-CELL_PX, COLUMNS, SHOWN = 200, 8, 64
-"""Side of a picture on the sheet, pictures a row, and pictures at most."""
+CELL_PX, CAPTION_PX, COLUMNS, SHOWN = 200, 36, 8, 64
+"""Side of a picture on the sheet, height of what stands below it, pictures a row, and pictures at most."""
+CAPTION = 34
+"""Letters that fit below a picture."""
 COLOURS = (
     (0, 0, 0),
     (60, 120, 220),
@@ -30,6 +35,8 @@ COLOURS = (
     (230, 40, 60),
 )
 """RGB of each class on the sheet."""
+UNKNOWN = (255, 0, 255)
+"""RGB of values that are no class."""
 
 Report = tuple[list[Photograph], list[Finding]]
 
@@ -49,20 +56,22 @@ def check(data: Path, tick: Callable[[], None] = lambda: None) -> Report:
         try:
             image, labels = row.read()
         except DataError as error:
-            findings.append(Finding(row.image.name, str(error)))
+            findings.append(Finding(row.where, str(error), rows=(row.row,)))
         else:
             seen[hashlib.sha256(image.tobytes()).hexdigest()].append(row)
-            findings += [Finding(row.image.name, what, fatal) for what, fatal in _photograph(row, labels)]
+            findings += [
+                Finding(row.where, what, fatal, (row.row,)) for what, fatal in _photograph(row, labels)
+            ]
         tick()
     for same in seen.values():
         if len(same) > 1:
             leaking = len({row.split for row in same} - {""}) > 1
-            also = ", ".join(row.image.name for row in same[1:])
+            also = ", ".join(row.where for row in same[1:])
             what = f"the same picture as {also}" + (
                 ", in another split: what is learnt would leak" if leaking else ""
             )
-            findings.append(Finding(same[0].image.name, what, leaking))
-    return rows, findings + _balance(rows)
+            findings.append(Finding(same[0].where, what, leaking, tuple(row.row for row in same)))
+    return rows, findings + _balance(rows) + _alike(rows)
 
 
 def _photograph(row: Photograph, labels: Labels) -> list[tuple[str, bool]]:
@@ -90,7 +99,7 @@ def _turned(file: Path) -> bool:
     from PIL import Image as Pictures
 
     with Pictures.open(file) as opened:
-        return bool(opened.getexif().get(0x0112, 1) != 1)
+        return bool(opened.getexif().get(ORIENTATION, 1) != 1)
 
 
 def _balance(rows: Sequence[Photograph]) -> list[Finding]:
@@ -98,7 +107,9 @@ def _balance(rows: Sequence[Photograph]) -> list[Finding]:
     if rows and not any(row.split for row in rows):
         return [Finding("split", "none was chosen yet: gateway-models data split", False)]
     found = [
-        Finding(row.image.name, "it has no split: gateway-models data split") for row in rows if not row.split
+        Finding(row.where, "it has no split: gateway-models data split", rows=(row.row,))
+        for row in rows
+        if not row.split
     ]
     everywhere = {row.disease for row in rows}
     for name in sorted({row.split for row in rows} - {""}, key=manifest.SPLITS.index):
@@ -110,50 +121,91 @@ def _balance(rows: Sequence[Photograph]) -> list[Finding]:
     return found
 
 
+def _alike(rows: Sequence[Photograph]) -> list[Finding]:
+    """Diseases and patients that are taken for different ones though only case, blanks or width tell them apart."""
+    found = []
+    for kind, known in (("disease", (NORMAL, *DISEASES)), ("patient", ())):
+        written: dict[str, dict[str, list[Photograph]]] = defaultdict(dict)
+        for name in known:
+            written[_plain(name)][name] = []
+        for row in rows:
+            name = getattr(row, kind)
+            written[_plain(name)].setdefault(name, []).append(row)
+        for names in written.values():
+            if len(names) > 1:
+                about = [row for of_name in names.values() for row in of_name]
+                leaking = kind == "patient" and len({row.split for row in about} - {""}) > 1
+                what = "are taken for different ones" + (
+                    "; if they are one, what is learnt leaks into another split" if leaking else ""
+                )
+                found.append(
+                    Finding(
+                        f"{kind} {' and '.join(map(repr, names))}",
+                        what,
+                        False,
+                        tuple(row.row for row in about),
+                    )
+                )
+    return found
+
+
+def _plain(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
 def sheet(rows: Sequence[Photograph], findings: Sequence[Finding]) -> Image:
     """Photographs with the outlines of their classes, uint8 RGB: those with findings first, framed red or yellow.
 
-    At most :data:`SHOWN`; the others are taken evenly from the rest.
+    At most :data:`SHOWN`; the others are taken evenly from the rest. Below each stand its line and file name.
     """
-    worst = {finding.where: False for finding in findings}
+    worst: dict[int, bool] = {}
     for finding in findings:
-        worst[finding.where] |= finding.fatal
-    told = [row for row in rows if row.image.name in worst][:SHOWN]
-    rest = [row for row in rows if row.image.name not in worst]
+        worst |= {number: worst.get(number, False) or finding.fatal for number in finding.rows}
+    told = sorted((row for row in rows if row.row in worst), key=lambda row: not worst[row.row])[:SHOWN]
+    rest = [row for row in rows if row.row not in worst]
     room = min(SHOWN - len(told), len(rest))
     chosen = told + [rest[int(i)] for i in np.linspace(0, len(rest) - 1, room).round()] if room else told
-    cells = [_cell(row, worst.get(row.image.name)) for row in chosen]
-    blank = np.full((CELL_PX + 20, CELL_PX, 3), 255, np.uint8)
+    cells = [_cell(row, worst.get(row.row)) for row in chosen]
+    blank = np.full((CELL_PX + CAPTION_PX, CELL_PX, 3), 255, np.uint8)
     cells += [blank] * (-len(cells) % COLUMNS)
     lines = [np.hstack(cells[begin : begin + COLUMNS]) for begin in range(0, len(cells), COLUMNS)]
     return np.vstack(lines) if lines else np.hstack([blank] * COLUMNS)
 
 
 def _cell(row: Photograph, fatal: bool | None) -> Image:
-    cell = np.full((CELL_PX + 20, CELL_PX, 3), 255, np.uint8)
+    cell = np.full((CELL_PX + CAPTION_PX, CELL_PX, 3), 255, np.uint8)
     frame = (110, 110, 110) if fatal is None else (220, 30, 30) if fatal else (230, 190, 0)
     try:
-        image, labels = row.read()
+        image = read_image(row.image)
     except DataError:
-        cv2.putText(
-            cell, "unreadable", (8, CELL_PX // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.5, frame, 1, cv2.LINE_AA
-        )
+        _say(cell, "unreadable", CELL_PX // 2)
     else:
-        scale = (CELL_PX - 4) / max(labels.shape)
-        size = (max(1, round(labels.shape[1] * scale)), max(1, round(labels.shape[0] * scale)))
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        near = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
-        for index, colour in enumerate(COLOURS):
-            if index:
-                outline, _ = cv2.findContours(
-                    (near == index).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-                )
-                cv2.drawContours(small, outline, -1, colour, 1)
+        scale = (CELL_PX - 4) / max(image.shape)
+        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        with suppress(DataError):
+            _outline(small, read_labels(row.mask))
         cell[2 : 2 + size[1], 2 : 2 + size[0]] = small
     cv2.rectangle(cell, (0, 0), (CELL_PX - 1, CELL_PX - 1), frame, 1 if fatal is None else 3)
-    caption = f"{row.disease} / {row.split or '-'}".encode("ascii", "replace").decode()
-    cv2.putText(cell, caption, (2, CELL_PX + 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+    line = f"{row.row}: "
+    _say(cell, line + row.image.name[len(line) - CAPTION :], CELL_PX + 14)
+    _say(cell, f"{row.disease} / {row.split or '-'}"[:CAPTION], CELL_PX + 30)
     return cell
+
+
+def _outline(small: Image, labels: Labels) -> None:
+    """Draw the outline of each class, and of all values that are none, into a picture made small."""
+    near = cv2.resize(labels, small.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    for index, colour in enumerate((*COLOURS, UNKNOWN)):
+        if index:
+            here = (np.minimum(near, len(CLASSES)) == index).astype(np.uint8)
+            outline, _ = cv2.findContours(here, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+            cv2.drawContours(small, outline, -1, colour, 1)
+
+
+def _say(cell: Image, text: str, y: int) -> None:
+    told = text.encode("ascii", "replace").decode()
+    cv2.putText(cell, told, (2, y), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
 
 
 def summary(rows: Sequence[Photograph]) -> dict[str, Counter[str]]:

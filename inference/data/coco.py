@@ -13,7 +13,8 @@ import numpy as np
 
 from inference.contract import CLASSES, DISEASES, Mask
 from inference.data import DataError
-from inference.data.manifest import NAME, NORMAL, Labels, Photograph, read_labels, table, write
+from inference.data.manifest import NAME, NORMAL, Photograph, table, write
+from inference.data.pictures import Labels, read_labels
 
 LESION = CLASSES.index("lesion")
 WHO = ("image", "patient", "disease")

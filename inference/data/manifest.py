@@ -5,40 +5,28 @@ folder. A mask is an 8-bit PNG of the photograph's size whose values index :data
 photographs of one patient stand in one split.
 """
 
+import codecs
 import csv
 import hashlib
 import os
-import struct
-import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from inference.contract import CLASSES, Image
 from inference.data import DataError
-
-if TYPE_CHECKING:
-    from PIL import Image as Pictures
+from inference.data.pictures import Labels, read_image, read_labels, size
 
 NAME = "manifest.csv"
 COLUMNS = ("image", "mask", "disease", "patient", "split")
 SPLITS = ("train", "validation", "test")
 NORMAL = "normal"
 """The disease of a photograph that shows none."""
-
-ORIENTATION = 0x0112
-"""EXIF's number for how a picture is turned."""
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
-"""What Pillow raises for files that are no whole pictures."""
-
-Labels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +41,14 @@ class Finding:
         One sentence.
     fatal
         Nothing can be learnt before it is put right; otherwise it is for a person to look at.
+    rows
+        Lines of the manifest that it is about, where it can be told.
     """
 
     where: str
     what: str
     fatal: bool = True
+    rows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,78 +118,6 @@ class Photograph:
                 f"{self.image.name} is {image[1]} × {image[0]}, but its mask {mask[1]} × {mask[0]}; "
                 "export the mask at the picture's size."
             )
-
-
-@contextmanager
-def _opened(file: Path) -> "Iterator[Pictures.Image]":
-    """A picture whose header was read; what fails within is a :class:`DataError`."""
-    from PIL import Image as Pictures
-
-    try:
-        opened = Pictures.open(file)
-    except Pictures.DecompressionBombError as error:
-        raise DataError(f"{file.name} has far more pixels than a photograph; export it again.") from error
-    except BROKEN as error:
-        raise DataError(
-            f"{file.name} is missing or no picture; correct the manifest or export it again."
-        ) from error
-    with opened:
-        try:
-            yield opened
-        except DataError:
-            raise
-        except BROKEN as error:
-            raise DataError(f"{file.name} is cut off or damaged; export it again.") from error
-
-
-def read_image(file: Path) -> Image:
-    """A picture as uint8 RGB (H, W, 3), turned as its EXIF orientation says.
-
-    Raises
-    ------
-    DataError
-        No picture, or none that can be decoded to its end.
-    """
-    with _opened(file) as opened:
-        opened.draft(None, (1, 1))  # a JPEG is read to its end, but only an eighth of it is computed
-        opened.load()
-    bgr = cv2.imread(str(file), cv2.IMREAD_COLOR)  # which fills in what is missing, and does not say so
-    if bgr is None:
-        raise DataError(f"{file.name} is of a kind that is not read here; export it as JPEG or PNG.")
-    return np.ascontiguousarray(bgr[..., ::-1], np.uint8)
-
-
-def read_labels(file: Path) -> Labels:
-    """An index mask, uint8 (H, W): the indices of a palette PNG, or the grey values of one channel.
-
-    Raises
-    ------
-    DataError
-        No PNG of one 8-bit channel.
-    """
-    with _opened(file) as opened:
-        _one_channel(file, opened.mode)
-        return np.asarray(opened, np.uint8)
-
-
-def _one_channel(file: Path, mode: str) -> None:
-    if mode not in {"L", "P", "1"}:
-        raise DataError(
-            f"{file.name} is a mask of mode {mode}; it must be a PNG of one 8-bit channel of indices."
-        )
-
-
-def _size(file: Path, *, mask: bool = False) -> tuple[int, int]:
-    """Height and width, by the header; a picture's as its EXIF orientation turns it."""
-    from PIL import Image as Pictures
-
-    with _opened(file) as opened:
-        width, height = opened.size
-        if mask:
-            _one_channel(file, opened.mode)
-        elif Pictures.Image.getexif(opened).get(ORIENTATION, 1) > 4:  # PNG's own would decode all of it
-            width, height = height, width
-    return height, width
 
 
 def manifest_file(data: Path) -> Path:
@@ -278,32 +197,49 @@ def table(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     Raises
     ------
     DataError
-        Not readable as UTF-8, or a column is missing.
+        Not readable as UTF-8, a column is missing, or a row has more values than the header has columns.
     """
+    header, *lines = _lines(file)
+    missing = [name for name in columns if name not in header]
+    if missing and any(sign in "".join(header) for sign in ";\t"):
+        raise DataError(f"{file.name} is not separated by commas; save it as CSV UTF-8 with commas.")
+    if missing:
+        raise DataError(f"{file.name} has no column {', '.join(missing)}; it needs {', '.join(columns)}.")
+    for number, line in enumerate(lines, start=2):
+        if any(line[len(header) :]):
+            raise DataError(
+                f"{file.name}, row {number} has more values than the header; put values with commas in quotes."
+            )
+    rows = [dict(zip_longest(header, line, fillvalue="")) for line in lines]
+    return [{name: row[name].strip() for name in columns} for row in rows]
+
+
+def _lines(file: Path) -> list[list[str]]:
+    """The lines of a CSV file that are not empty, the header first."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            missing = [name for name in columns if name not in (reader.fieldnames or ())]
-            if missing:
-                raise DataError(
-                    f"{file.name} has no column {', '.join(missing)}; it needs {', '.join(columns)}."
-                )
-            return [{name: (row[name] or "").strip() for name in columns} for row in reader]
-    except (OSError, UnicodeError, csv.Error) as error:
+            return [line for line in csv.reader(stream) if line] or [[]]
+    except FileNotFoundError as error:
+        raise DataError(f"There is no {file}.") from error
+    except UnicodeError as error:
+        raise DataError(f"{file.name} is not in UTF-8; save it as CSV UTF-8.") from error
+    except (OSError, csv.Error) as error:
         raise DataError(f"{file} cannot be read as a UTF-8 CSV file ({type(error).__name__}).") from error
 
 
 def leaks(rows: Iterable[Any]) -> list[Finding]:
-    """Patients (``row.patient``) who stand in more than one split (``row.split``)."""
-    splits: dict[str, set[str]] = defaultdict(set)
+    """Patients (``row.patient``) who stand in more than one split (``row.split``), with their lines (``row.row``)."""
+    placed: dict[str, list[Any]] = defaultdict(list)
     for row in rows:
         if row.split:
-            splits[row.patient].add(row.split)
-    return [
-        Finding(f"patient {patient}", f"stands in {' and '.join(sorted(found))}: what is learnt would leak")
-        for patient, found in sorted(splits.items())
-        if len(found) > 1
-    ]
+            placed[row.patient].append(row)
+    findings = []
+    for patient, found in sorted(placed.items()):
+        splits = sorted({row.split for row in found})
+        if len(splits) > 1:
+            what = f"stands in {' and '.join(splits)}: what is learnt would leak"
+            findings.append(Finding(f"patient {patient}", what, rows=tuple(row.row for row in found)))
+    return findings
 
 
 def read(data: Path, *splits: str) -> list[Photograph]:
@@ -351,7 +287,7 @@ def present(rows: Iterable[Photograph]) -> None:
     faults = []
     for row in rows:
         try:
-            row.fits(_size(row.image), _size(row.mask, mask=True))
+            row.fits(size(row.image), size(row.mask, mask=True))
         except DataError as error:
             faults.append(f"{row.where}: {error}")
     if faults:
@@ -385,12 +321,33 @@ def write(folder: Path, rows: Iterable[Photograph], name: str = NAME) -> Path:
     return write_table(folder / name, COLUMNS, lines)
 
 
-def write_table(file: Path, columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> Path:
+def write_table(
+    file: Path, columns: Sequence[str], lines: Iterable[Sequence[Any]], encoding: str = "utf-8"
+) -> Path:
     """Replace ``file`` by a CSV table, whole or not at all."""
     fresh = file.with_suffix(".new")
-    with fresh.open("w", encoding="utf-8", newline="") as stream:
+    with fresh.open("w", encoding=encoding, newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(lines)
     fresh.replace(file)
     return file
+
+
+def fill(file: Path, splits: Mapping[int, str]) -> Path:
+    """Write the split of each line into a manifest and leave everything else in it as it is.
+
+    Parameters
+    ----------
+    file
+        The manifest.
+    splits
+        Split of each line, by its number (:attr:`Photograph.row`).
+    """
+    header, *lines = _lines(file)
+    place = header.index("split")
+    filled = [line + [""] * (len(header) - len(line)) for line in lines]
+    for number, line in enumerate(filled, start=2):
+        line[place] = splits[number]
+    marked = file.read_bytes().startswith(codecs.BOM_UTF8)
+    return write_table(file, header, filled, "utf-8-sig" if marked else "utf-8")

@@ -23,12 +23,11 @@ from inference.data.manifest import (
     Finding,
     leaks,
     manifest_file,
-    read_image,
-    read_labels,
     refuse,
     table,
     write_table,
 )
+from inference.data.pictures import read_image, read_labels
 
 NAME, LINES = "pairs.csv", "pairs.jsonl"
 COLUMNS = ("winner", "loser", "hide", "prompt", "patient", "split")

@@ -13,8 +13,9 @@ import numpy as np
 from inference.anonymize import MaskOptions, paint, plan
 from inference.contract import CLASSES, DISEASES, Image, Models
 from inference.data import DataError
-from inference.data.manifest import NORMAL, Labels, Photograph, read_image, read_labels, write
+from inference.data.manifest import NORMAL, Photograph, write
 from inference.data.patients import assign
+from inference.data.pictures import Labels, read_image, read_labels
 from inference.pointrend.scenes import LESION, SKIN, Scene, diseased
 from inference.regions import segment
 from inference.split import held_back

@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 
 from inference.contract import Image
-from inference.data.manifest import Photograph, read_image
+from inference.data.manifest import Photograph
+from inference.data.pictures import read_image
 from inference.evaluate.methods import Method, Withheld
 from inference.evaluate.metrics import Leaving, Measured, Metric
 from inference.evaluate.scene import Scene, open_scene

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from inference.contract import CLASSES, Floats, Image, Mask
 from inference.crops import Crop, centred_crop, face_crop
-from inference.data.manifest import Labels, Photograph
+from inference.data.manifest import Photograph
+from inference.data.pictures import Labels
 
 LESION = CLASSES.index("lesion")
 VIEW_MARGIN = 0.1

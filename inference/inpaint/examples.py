@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from inference.contract import CLASSES, Image, Mask
 from inference.crops import Crop, centred_crop, face_crop
 from inference.data import DataError
-from inference.data.manifest import NORMAL, Labels, Photograph
+from inference.data.manifest import NORMAL, Photograph
+from inference.data.pictures import Labels
 from inference.inpaint.data import STORE_SPANS, look
 
 LESION, EYE, MOUTH = (CLASSES.index(name) for name in ("lesion", "eye", "mouth"))

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from inference.contract import CLASSES, Image
-from inference.data.manifest import Labels, Photograph
+from inference.data.manifest import Photograph
+from inference.data.pictures import Labels
 from inference.pointrend.evaluate import count, quality
 from inference.pointrend.letterbox import letterbox
 from inference.pointrend.model import PointRend

@@ -13,7 +13,7 @@ from people import drawn, made
 
 from inference.cli import main
 from inference.contract import DISEASES
-from inference.data import DataError, manifest, patients, synthetic
+from inference.data import DataError, manifest, patients, pictures, synthetic
 from inference.data.manifest import NORMAL
 from inference.pointrend.scenes import LESION
 
@@ -126,7 +126,7 @@ def test_a_turned_picture_is_measured_as_it_is_turned(tmp_path: Path) -> None:
     (row,) = made(tmp_path, ["p0"], each=1)
     with Image.open(row.image) as opened:
         exif = opened.getexif()
-        exif[manifest.ORIENTATION] = 6
+        exif[pictures.ORIENTATION] = 6
         opened.crop((0, 0, 96, 60)).save(row.image, exif=exif)
     mask = cv2.imread(str(row.mask), cv2.IMREAD_GRAYSCALE)
     cv2.imwrite(str(row.mask), mask[:, :60])
@@ -156,10 +156,10 @@ def test_photographs_without_a_split_are_told(tmp_path: Path) -> None:
 def test_a_picture_that_is_cut_off_is_not_read(tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"a{suffix}"
     cv2.imwrite(str(file), drawn("p", 0).image)
-    manifest.read_image(file)
+    pictures.read_image(file)
     file.write_bytes(file.read_bytes()[:-400])
     with pytest.raises(DataError, match="cut off or damaged"):
-        manifest.read_image(file)
+        pictures.read_image(file)
 
 
 def test_a_picture_of_very_many_pixels_is_refused_by_its_header(tmp_path: Path) -> None:
@@ -169,9 +169,32 @@ def test_a_picture_of_very_many_pixels_is_refused_by_its_header(tmp_path: Path) 
     content[16:24] = (60000).to_bytes(4, "big") * 2
     content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
     file.write_bytes(content)
-    for read in (manifest.read_image, manifest.read_labels):
+    for read in (pictures.read_image, pictures.read_labels):
         with pytest.raises(DataError, match="far more pixels"):
             read(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"image;mask;disease;patient;split\n", "not separated by commas; save it as CSV UTF-8 with"),
+        ("image,mask,disease,patient,split\n".encode("utf-16"), "not in UTF-8; save it as CSV UTF-8"),
+        ("image,mask,disease,patient,split\na,b,Ekzem,Müller,\n".encode("cp1252"), "not in UTF-8"),
+        (
+            b"image,mask,disease,patient,split\na,b,acne, mild,p,train\n",
+            "row 2 has more values than the header",
+        ),
+    ],
+)
+def test_a_table_of_another_form_is_told_with_what_to_do(tmp_path: Path, content: bytes, told: str) -> None:
+    (tmp_path / "manifest.csv").write_bytes(content)
+    with pytest.raises(DataError, match=told):
+        manifest.read(tmp_path)
+
+
+def test_a_missing_manifest_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"There is no .*manifest\.csv"):
+        manifest.read(tmp_path)
 
 
 def test_a_missing_column_is_named(tmp_path: Path) -> None:

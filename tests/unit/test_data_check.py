@@ -19,7 +19,7 @@ from inference.data.scorer import Score, ranking, seam
 
 def told(folder: Path) -> dict[str, tuple[str, bool]]:
     return {
-        one.where: (one.what, one.fatal)
+        one.where.partition("(")[2].rstrip(")") or one.where: (one.what, one.fatal)
         for one in check.check(folder)[1]
         if not one.where.startswith("split")
     }
@@ -33,7 +33,7 @@ def test_a_made_up_set_has_nothing_wrong(tmp_path: Path, capsys: pytest.CaptureF
     assert "0 to put right, 0 to look at" in shown
     assert "test: 1 acne, 1 atopic dermatitis, 1 normal" in shown
     sheet = cv2.imread(str(tmp_path / "sheet.jpg"))
-    assert sheet.shape == (3 * 220, 8 * 200, 3)
+    assert sheet.shape == (3 * 236, 8 * 200, 3)
 
 
 def test_everything_wrong_is_found_in_one_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,6 +70,43 @@ def test_everything_wrong_is_found_in_one_pass(tmp_path: Path, capsys: pytest.Ca
     assert main(["data", "check", str(tmp_path), "--sheet", str(tmp_path / "look.png")]) == 1
     assert capsys.readouterr().out.count("wrong  ") == 7
     assert (tmp_path / "look.png").is_file()
+
+
+def test_every_photograph_that_is_spoken_of_is_framed_and_its_strange_values_outlined(tmp_path: Path) -> None:
+    rows = made(tmp_path, [f"p{number}" for number in range(6)], each=2)
+    other = "test" if rows[0].split == "train" else "train"
+    manifest.write(tmp_path, [replace(rows[0], split=other), *rows[1:]])
+    labels = cv2.imread(str(rows[2].mask), cv2.IMREAD_GRAYSCALE)
+    cv2.imwrite(str(rows[2].mask), np.where(labels == 1, 9, labels).astype(np.uint8))
+    listed, findings = check.check(tmp_path)
+    drawn = check.sheet(listed, findings)
+    side, tall = check.CELL_PX, check.CELL_PX + check.CAPTION_PX
+    cells = [drawn[y : y + tall, x : x + side] for y in (0, tall) for x in range(0, 8 * side, side)]
+    red = [bool((cell[1, side // 2] == (220, 30, 30)).all()) for cell in cells]
+    assert red == [True] * 3 + [False] * 13, "both photographs of the patient in two splits, and the mask"
+    strange = [bool((cell == check.UNKNOWN).all(2).any()) for cell in cells]
+    assert strange == [False, False, True] + [False] * 13
+    below = [cell[side:] for cell in cells[:12]]
+    assert all((one < 128).any() for one in below)
+    assert not np.array_equal(below[4], below[10]), "the line and the file name tell them apart"
+
+
+def test_one_name_written_in_two_ways_is_pointed_out(tmp_path: Path) -> None:
+    rows = made(tmp_path, ["p0", "P0 ", "p1", "p2"], each=1)
+    diseases, splits = ("acne", "Acne", "acne", "Normal"), ("train", "test", "train", "train")
+    manifest.write(
+        tmp_path,
+        [
+            replace(row, disease=disease, split=split)
+            for row, disease, split in zip(rows, diseases, splits, strict=True)
+        ],
+    )
+    found = {one.where: one for one in check.check(tmp_path)[1]}
+    assert found["disease 'acne' and 'Acne'"].rows == (2, 4, 3)
+    assert found["disease 'normal' and 'Normal'"].rows == (5,)
+    assert "leaks into another split" in found["patient 'p0' and 'P0'"].what
+    assert not any(one.fatal for one in found.values() if one.where.startswith(("disease", "patient")))
+    assert len([where for where in found if where.startswith(("disease", "patient"))]) == 3
 
 
 def test_a_picture_that_exif_turns_is_pointed_out(tmp_path: Path) -> None:
