@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from rich.progress import Progress
 
-from inference.contract import Models
+from inference.contract import Image, Models
 from inference.data import DataError, check, coco, manifest, pairs, patients, scorer, synthetic
 
 HELD_BACK = "held-back"
@@ -63,12 +63,21 @@ def _check(given: argparse.Namespace) -> int:
         print(f"{'wrong' if finding.fatal else 'look '}  {finding.where}: {finding.what}")
     if not of_pairs:
         file = given.sheet or manifest.manifest_file(given.data).parent / "sheet.jpg"
-        if not cv2.imwrite(str(file), np.ascontiguousarray(check.sheet(rows, findings)[..., ::-1])):
-            raise OSError(f"{file} cannot be written")
+        if not _written(file, check.sheet(rows, findings)):
+            raise DataError(
+                f"{file} cannot be written; give --sheet a .jpg or .png in a folder that is there."
+            )
         counts.append(f"sheet: {file}")
     fatal = sum(finding.fatal for finding in findings)
     print("\n".join([*counts, f"{fatal} to put right, {len(findings) - fatal} to look at"]))
     return 1 if fatal else 0
+
+
+def _written(file: Path, picture: Image) -> bool:
+    try:
+        return bool(cv2.imwrite(str(file), np.ascontiguousarray(picture[..., ::-1])))
+    except cv2.error:  # a suffix that it does not know
+        return False
 
 
 def _import_options(parser: argparse.ArgumentParser) -> None:
@@ -99,6 +108,7 @@ def _split_options(parser: argparse.ArgumentParser) -> None:
         "--shares", default="8:1:1", help="train:validation:test, or train:test (default 8:1:1)"
     )
     parser.add_argument("--seed", type=int, default=0, help="another one gives another choice")
+    parser.add_argument("--again", action="store_true", help="deal out anew what has a split already")
     parser.set_defaults(run=_split)
 
 
@@ -106,8 +116,11 @@ def _split(given: argparse.Namespace) -> int:
     file = manifest.manifest_file(given.data)
     rows, findings = manifest.parse(file)
     manifest.refuse(findings, file.name)
-    chosen = patients.split(rows, patients.shares(given.shares), given.seed)
-    manifest.write(file.parent, chosen, file.name)
+    wanted = patients.shares(given.shares)
+    if any(row.split for row in rows) and not given.again:
+        raise DataError(f"{file} has splits already; --again deals all of its patients out anew.")
+    chosen = patients.split(rows, wanted, given.seed)
+    manifest.fill(file, {row.row: row.split for row in chosen})
     for name in manifest.SPLITS:
         mine = [row for row in chosen if row.split == name]
         if mine:
@@ -135,6 +148,8 @@ def _pairs_options(parser: argparse.ArgumentParser) -> None:
 def _pairs(given: argparse.Namespace) -> int:
     if given.seeds < 2:
         raise DataError("a pair needs at least two paintings: --seeds 2 or more.")
+    if given.limit < 0:
+        raise DataError("--limit must be 0 (all) or more.")
     rows = manifest.read(given.data)
     if given.limit and given.limit < len(rows):
         rows = [rows[index] for index in np.linspace(0, len(rows) - 1, given.limit).round().astype(int)]
@@ -176,6 +191,8 @@ def _synthetic_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _synthetic(given: argparse.Namespace) -> int:
+    if given.each < 1 or given.limit < 0:
+        raise DataError("--each must be 1 or more, and --limit 0 (all) or more.")
     tested: frozenset[str] = frozenset()
     load = _loader(given.bundle)
     wanted = patients.shares("9:1:1" if given.shares == HELD_BACK else given.shares)

@@ -12,8 +12,9 @@ import numpy as np
 
 from inference.anonymize import BLANK, MaskOptions, Plan, plan
 from inference.contract import Floats, Image, Mask, Models
-from inference.data.manifest import Photograph
-from inference.data.pairs import NAME, Pair, write
+from inference.data import DataError
+from inference.data.manifest import Photograph, assigned, present
+from inference.data.pairs import NAME, Pair, pairs_file, write
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +129,18 @@ def make_pairs(  # noqa: PLR0913 - what of, by whom, where to, how many, and wha
 
     Raises
     ------
+    DataError
+        ``out`` holds pairs already, a photograph is missing or has no split, two have one name, or none shows a face.
     inference.contract.Unavailable
         A model cannot answer now.
     """
-    (out / "pairs").mkdir(parents=True, exist_ok=True)
+    for there in (pairs_file(out), out / "pairs"):
+        if there.exists():
+            raise DataError(f"{there} is there already and is not replaced; name another --out.")
+    if len({row.name for row in rows}) < len(rows):
+        raise DataError("several photographs have one name, and so would their pairs.")
+    assigned(rows)
+    present(rows)
     pairs = []
     for number, row in enumerate(rows):
         prompt = models.prompts.get(row.disease, models.prompts[""])
@@ -141,6 +150,7 @@ def make_pairs(  # noqa: PLR0913 - what of, by whom, where to, how many, and wha
         tick()
         if painted is None:
             continue
+        (out / "pairs").mkdir(parents=True, exist_ok=True)
         order = ranking(painted.scores)
         files = [out / "pairs" / f"{row.name}-{name}.png" for name in ("winner", "loser", "hide")]
         best, worst = painted.paintings[order[0]], painted.paintings[order[-1]]
@@ -151,5 +161,7 @@ def make_pairs(  # noqa: PLR0913 - what of, by whom, where to, how many, and wha
                 raise OSError(f"{file} cannot be written")
         winner, loser, hide = files
         pairs.append(Pair(winner, loser, hide, prompt, row.patient, row.split))
+    if not pairs:
+        raise DataError(f"no face was found on any of the {len(rows)} photographs.")
     write(out / NAME, pairs)
     return pairs

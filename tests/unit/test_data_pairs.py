@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import numpy as np
 import pytest
 
 from inference.cli import main
-from inference.data import DataError, pairs
+from inference.contract import Image, Models
+from inference.data import DataError, manifest, pairs, scorer
+from inference.data.manifest import Photograph
 from inference.data.pairs import Pair
+from inference.data.scorer import Rivals, Score
 
 
 def listed(folder: Path, count: int = 3) -> list[Pair]:
@@ -88,3 +92,63 @@ def test_check_knows_pairs_by_their_columns(
     pairs.write(tmp_path / ("pairs.csv" if name == "." else name), listed(tmp_path))
     assert main(["data", "check", str(tmp_path / name)]) == 0
     assert "3 pairs\n0 to put right" in capsys.readouterr().out
+
+
+NOBODY = Models("nobody", True, *(None,) * 3, {}, (), 0.5, {"": "a face"})  # type: ignore[arg-type]
+
+
+def photographs(folder: Path, split: str) -> list[Photograph]:
+    """Two grey squares under one file name in two folders."""
+    rows = []
+    for name, shade in (("a", 50), ("b", 200)):
+        (folder / name).mkdir(parents=True)
+        row = Photograph(folder / name / "front.png", folder / name / "mask.png", "acne", name, split)
+        cv2.imwrite(str(row.image), np.full((24, 24, 3), shade, np.uint8))
+        cv2.imwrite(str(row.mask), np.ones((24, 24), np.uint8))
+        rows.append(row)
+    manifest.write(folder, rows)
+    return manifest.read(folder)
+
+
+def repainted(image: Image, _models: Models, _prompt: str, seeds: Sequence[int]) -> Rivals:
+    """The photograph with a square in it for each seed, the later the lighter and the worse."""
+    hide = np.zeros(image.shape[:2], bool)
+    hide[6:18, 6:18] = True
+    paintings = [np.where(hide[..., None], 90 + place, image).astype(np.uint8) for place in range(len(seeds))]
+    return Rivals(paintings, hide, [Score(place, 0.5, 0.5) for place in range(len(seeds))])
+
+
+def test_photographs_of_one_file_name_get_pairs_of_their_own_and_none_are_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scorer, "rivals", repainted)
+    rows, out = photographs(tmp_path / "site", "train"), tmp_path / "out"
+    made = scorer.make_pairs(rows, NOBODY, out, seeds=3, seed=1)
+    assert pairs.check(out) == (made, [])
+    for pair, patient, shade in zip(pairs.read(out, "train"), "ab", (50, 200), strict=True):
+        winner, loser, hide = pair.read()
+        assert pair.patient == patient
+        assert [np.unique(one).tolist() for one in (winner[~hide], winner[hide], loser[hide])] == [
+            [shade],
+            [90],
+            [92],
+        ]
+    (out / "pairs.csv").unlink()
+    with pytest.raises(DataError, match="pairs is there already and is not replaced"):
+        scorer.make_pairs(rows, NOBODY, out, seeds=3, seed=1)
+
+
+def test_pairs_that_could_not_be_used_are_not_painted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scorer, "rivals", repainted)
+    rows, out = photographs(tmp_path / "site", ""), tmp_path / "out"
+    with pytest.raises(DataError, match="2 of 2 photographs have no split"):
+        scorer.make_pairs(rows, NOBODY, out, seeds=2, seed=1)
+    alike = [replace(row, name="front", split="train") for row in rows]
+    with pytest.raises(DataError, match="several photographs have one name"):
+        scorer.make_pairs(alike, NOBODY, out, seeds=2, seed=1)
+    rows[1].mask.unlink()
+    with pytest.raises(DataError, match=r"mask\.png is missing"):
+        scorer.make_pairs([replace(row, split="train") for row in rows], NOBODY, out, seeds=2, seed=1)
+    assert not out.exists()
