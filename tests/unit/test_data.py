@@ -218,7 +218,36 @@ def test_the_command_makes_a_set_and_splits_it_anew(
         main(["data", "make-synthetic", "--portraits", str(portraits), "--out", str(out), "--each", "1"]) == 0
     )
     assert "4 photographs of 4 patients" in capsys.readouterr().out
-    assert main(["data", "split", str(out), "--shares", "1:1"]) == 0
+    assert main(["data", "split", str(out), "--shares", "1:1"]) == 1
+    assert "has splits already; --again deals" in capsys.readouterr().err
+    assert main(["data", "split", str(out), "--shares", "1:1", "--again"]) == 0
     assert capsys.readouterr().out == "train: 2 patients, 2 photographs\ntest: 2 patients, 2 photographs\n"
     assert main(["data", "split", str(out), "--shares", "1"]) == 1
     assert "8:1:1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_only_the_column_split_is_written_anew(tmp_path: Path, mark: str) -> None:
+    header = "study,image,mask,split,disease,patient,note\n"
+    lines = [
+        '1, a.jpg,a.png,{},acne,"p, 0",Müller\n',
+        "2,b.jpg,b.png,{},acne,p1,\n",
+        "3,c.jpg,c.png,{},acne,p2\n",
+    ]
+    file = tmp_path / "manifest.csv"
+    file.write_text(mark + header + "".join(line.format("") for line in lines), encoding="utf-8")
+    assert main(["data", "split", str(file)]) == 0
+    splits = [row.split for row in manifest.read(file)]
+    assert set(splits) == set(manifest.SPLITS)
+    lines[2] = lines[2].replace("p2", "p2,")
+    told = [line.format(split) for line, split in zip(lines, splits, strict=True)]
+    assert file.read_text(encoding="utf-8") == mark + header + "".join(told)
+
+
+@pytest.mark.parametrize("wrong", [["--each", "0"], ["--limit", "-3"]])
+def test_a_set_of_nothing_is_not_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: list[str]
+) -> None:
+    assert main(["data", "make-synthetic", "--out", str(tmp_path / "set"), *wrong]) == 1
+    assert "--each must be 1 or more, and --limit 0 (all) or more" in capsys.readouterr().err
+    assert not (tmp_path / "set").exists()

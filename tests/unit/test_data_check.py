@@ -72,6 +72,15 @@ def test_everything_wrong_is_found_in_one_pass(tmp_path: Path, capsys: pytest.Ca
     assert (tmp_path / "look.png").is_file()
 
 
+@pytest.mark.parametrize("name", ["nowhere/sheet.png", "sheet.xyz"])
+def test_a_sheet_that_cannot_be_written_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    made(tmp_path, ["p0"], each=1)
+    assert main(["data", "check", str(tmp_path), "--sheet", str(tmp_path / name)]) == 1
+    assert "cannot be written; give --sheet a .jpg or .png" in capsys.readouterr().err
+
+
 def test_every_photograph_that_is_spoken_of_is_framed_and_its_strange_values_outlined(tmp_path: Path) -> None:
     rows = made(tmp_path, [f"p{number}" for number in range(6)], each=2)
     other = "test" if rows[0].split == "train" else "train"
