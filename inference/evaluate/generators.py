@@ -15,13 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inference.bundle import digest
 from inference.contract import Floats, Image
 from inference.crops import Crop
 from inference.data import DataError
 from inference.data.manifest import Photograph
 from inference.evaluate.exported import load_network
-from inference.evaluate.methods import K, groups, masked
+from inference.evaluate.methods import K, contents, groups, masked
 from inference.evaluate.scene import Scene, open_scene
 
 FETCH = {
@@ -39,17 +38,22 @@ FETCH = {
 
 
 def _network(name: str, folder: Path | None, file: str) -> Any:
-    if folder is None:
+    if folder is None or not (folder / file).is_file():
         raise DataError(FETCH[name])
-    return load_network(folder / file, FETCH[name])
+    return load_network(
+        folder / file, f"{folder / file} is damaged or no TorchScript network; fetch or export it again."
+    )
 
 
 def _sizes(name: str, folder: Path) -> dict[str, Any]:
+    file = folder / "generator.json"
     try:
-        found = json.loads((folder / "generator.json").read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
         return {"size_px": int(found["size_px"]), "z_shape": tuple(int(v) for v in found.get("z_shape", ()))}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except FileNotFoundError as error:
         raise DataError(FETCH[name]) from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise DataError(f"{file} does not state size_px and z_shape as numbers; correct it.") from error
 
 
 def _pasted(scene: Scene, crop: Crop, face: Tensor) -> Image:
@@ -90,7 +94,7 @@ class DeepPrivacy:
         assert folder is not None
         sizes = _sizes(self.name, folder)
         self._size, self._z_shape = sizes["size_px"], sizes["z_shape"]
-        self.fingerprint = f"deepprivacy {digest(folder / 'generator.pt')}"
+        self.fingerprint = f"deepprivacy {contents(folder)}"
 
     def prepare(self, photographs: Sequence[Photograph]) -> None:
         """Nothing to look at."""
@@ -145,7 +149,7 @@ class AnonFaces:
         assert folder is not None
         self._size = _sizes(self.name, folder)["size_px"]
         self._k = k
-        self._weights = digest(folder / "encoder.pt") + digest(folder / "generator.pt")
+        self._weights = contents(folder)
         self.fingerprint = f"anonfaces {self._weights} k {k}"
         self._latents: dict[str, Tensor] = {}
 

@@ -39,7 +39,7 @@ class Gallery:
     photographs
         Number of the photograph that each shows: renditions of one have one number. int64 (G,).
     names
-        File names without suffix, G; probes are looked up by them.
+        Of the photographs, G; probes are looked up by them.
     landmarks
         Five points (5, 2) of each face, by name.
     thresholds

@@ -31,7 +31,7 @@ class Measured:
     series
         One value a picture by name, for plots and for comparing methods picture by picture.
     patients, pictures
-        Whose picture each value of a series is of, and of which one: its file's name without suffix.
+        Whose picture each value of a series is of, and of which one: its name.
     """
 
     figures: Mapping[str, Figure]

@@ -13,7 +13,7 @@ from inference.bundle import MANIFEST, digest, read_bundle, seal
 from inference.contract import Image, Models
 from inference.data.manifest import NORMAL, Photograph
 from inference.disguise import SMALLER_KEEP, Asked, Painting, disguised
-from inference.evaluate.methods import Withheld
+from inference.evaluate.methods import Withheld, contents
 from inference.evaluate.scene import Scene
 
 ATTEMPTS = 6
@@ -128,8 +128,7 @@ def load(name: str, bundle: Path, variant: Path | None = None, attempts: int = A
         return AnoSkin(name, load_models(folder, threads=1), digest(folder / MANIFEST), attempts)
     place = tempfile.TemporaryDirectory()
     models = load_models(_with(bundle, variant, Path(place.name) / "bundle"), threads=1)
-    weights = "".join(digest(file) for file in sorted(variant.rglob("*.safetensors")))
-    method = AnoSkin(name, models, f"{digest(bundle / MANIFEST)} {weights}", attempts)
+    method = AnoSkin(name, models, f"{digest(bundle / MANIFEST)} {contents(variant)}", attempts)
     # Some models read their files when they are first used: the folder stays as long as the method.
     weakref.finalize(method, place.cleanup)
     return method

@@ -5,7 +5,6 @@ result: all pixels go through the autoencoder, none is pasted back. Shape letter
 side.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,12 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
-from inference.bundle import digest
 from inference.contract import Image
 from inference.data import DataError
 from inference.data.manifest import NORMAL, Photograph
+from inference.evaluate.methods import contents
 from inference.evaluate.scene import Scene
 
 STEPS = 50
@@ -92,19 +92,16 @@ class PlainInpainting:
                 dtype=torch.bfloat16 if self._device == "cuda" else torch.float32,
                 local_files_only=True,
             )
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise DataError(
-                f"{folder} holds no pipeline that can inpaint. {PAINTERS[name].fetch(name)}"
+                f"{folder} holds no pipeline that can inpaint, or a damaged one. {PAINTERS[name].fetch(name)}"
             ) from error
         if getattr(pipeline, "safety_checker", None) is not None:
             pipeline.safety_checker = None  # takes clinical pictures of skin for nudity and blackens them
         pipeline.set_progress_bar_config(disable=True)
         self._pipeline: Any = pipeline.to(self._device)
         self._steps, self._guidance = steps, guidance
-        weights = hashlib.sha256()
-        for file in sorted(folder.rglob("*.safetensors")):
-            weights.update(digest(file).encode())
-        self.fingerprint = f"{name} {weights.hexdigest()} steps {steps} guidance {guidance}"
+        self.fingerprint = f"{name} {contents(folder)} steps {steps} guidance {guidance}"
 
     def prepare(self, photographs: Sequence[Photograph]) -> None:
         """Nothing to look at."""

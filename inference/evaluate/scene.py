@@ -44,12 +44,12 @@ class Scene:
 
     @property
     def name(self) -> str:
-        """The file's name without suffix."""
+        """The photograph's, which no other in the manifest has."""
         return self.photograph.name
 
     @property
     def seed(self) -> int:
-        """A number in [0, 2³¹) that depends on the file's name alone."""
+        """A number in [0, 2³¹) that depends on the name alone."""
         return int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:4], "big") >> 1
 
     @property

@@ -1,6 +1,7 @@
 """Every method does to a face what its name says, and nothing elsewhere where it promises so."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -167,6 +168,32 @@ def test_a_folder_without_a_pipeline_says_what_to_fetch(tmp_path: Path) -> None:
         painters.PlainInpainting("sd2", tmp_path)
 
 
+def test_whatever_could_change_a_result_is_in_a_folders_digest(tmp_path: Path) -> None:
+    for name in ("unet/weights.bin", "scheduler/config.json", ".cache/seen"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("as fetched")
+    seen = methods.contents(tmp_path)
+    (tmp_path / ".cache/seen").write_text("again")
+    assert methods.contents(tmp_path) == seen
+    for name in ("unet/weights.bin", "scheduler/config.json"):
+        (tmp_path / name).write_text("changed")
+        assert methods.contents(tmp_path) != seen
+        seen = methods.contents(tmp_path)
+    (tmp_path / "unet/weights.bin").rename(tmp_path / "unet/other.bin")
+    assert methods.contents(tmp_path) != seen
+
+
+def test_a_painter_with_another_configuration_is_another(nine_channels: Path, tmp_path: Path) -> None:
+    before = painters.PlainInpainting("sd2", nine_channels).fingerprint
+    other = Path(shutil.copytree(nine_channels, tmp_path / "other"))
+    file = other / "scheduler/scheduler_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "beta_end": 0.02}))
+    assert painters.PlainInpainting("sd2", other).fingerprint != before
+    (other / "text_encoder/model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(DataError, match="a damaged one"):
+        painters.PlainInpainting("sd2", other)
+
+
 class _Conditional(torch.nn.Module):
     """DeepPrivacy's inputs and output, nothing learnt: the condition where the face is not, else noise and pose."""
 
@@ -189,6 +216,24 @@ def test_deepprivacy_never_sees_the_face(tmp_path: Path) -> None:
     result = method.apply(shown)
     assert (result == method.apply(other))[shown.face].all()
     assert (result[~shown.face] == shown.image[~shown.face]).all()
+
+
+def test_a_damaged_generator_is_told_from_a_missing_one(tmp_path: Path) -> None:
+    exported(_Conditional(), tmp_path / "generator.pt")
+    sizes, network = tmp_path / "generator.json", tmp_path / "generator.pt"
+    sizes.write_text(json.dumps({"size_px": 64, "z_shape": [4, 2, 2]}))
+    before = generators.DeepPrivacy(tmp_path).fingerprint
+    sizes.write_text(json.dumps({"size_px": 32, "z_shape": [4, 2, 2]}))
+    assert generators.DeepPrivacy(tmp_path).fingerprint != before
+    sizes.write_text("[]")
+    with pytest.raises(DataError, match=r"generator\.json does not state size_px"):
+        generators.DeepPrivacy(tmp_path)
+    network.write_bytes(network.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"generator\.pt is damaged"):
+        generators.DeepPrivacy(tmp_path)
+    network.unlink()
+    with pytest.raises(DataError, match="--weights deepprivacy=FOLDER"):
+        generators.DeepPrivacy(tmp_path)
 
 
 class _Encoder(torch.nn.Module):
