@@ -5,27 +5,38 @@ Shape letters: N pictures, K diseases, S side of a view.
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from monai.networks.nets.densenet import DenseNet121
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from inference.bundle import digest
 from inference.contract import Floats, Image
 from inference.data import DataError
-from inference.data.manifest import Photograph, read
+from inference.data.manifest import Photograph, present, read
 from inference.evaluate.scene import open_scene
 from inference.evaluate.statistics import one_vs_rest
-from inference.progress import Meter, learning_rate, load_state, save_state
+from inference.progress import Meter, deciding, finite, learning_rate, listed, load_state, save_state
+from inference.recipe import RecipeError
 
 WEIGHTS, CARD, STATE = "classifier.safetensors", "classifier.json", "state.pt"
+UNREADABLE = (ValueError, LookupError, TypeError, RuntimeError, SafetensorError, FloatingPointError)
+"""What a damaged card or damaged weights raise."""
 SAVE_EVERY = 100
+STRIDE_PX = 32
+"""Pixels of a view that DenseNet-121 makes one of."""
+BATCH = 32
+"""Views that a judge looks at together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +53,11 @@ class ClassifierTraining:
         Decides first weights, order and augmentation.
     mixed_precision
         bfloat16 where it is safe; faster on processors that have it.
+
+    Raises
+    ------
+    RecipeError
+        A number is none that can be trained with.
     """
 
     steps: int = 900
@@ -50,6 +66,14 @@ class ClassifierTraining:
     size_px: int = 128
     seed: int = 1
     mixed_precision: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 2 or self.seed < 0:
+            raise RecipeError("steps must be 1 or more, batch 2 or more, seed 0 or more")
+        if self.size_px < STRIDE_PX or self.size_px % STRIDE_PX:
+            raise RecipeError(f"size_px must be a multiple of {STRIDE_PX}, not {self.size_px}")
+        if not self.learning_rate > 0:
+            raise RecipeError("learning_rate must be more than 0")
 
 
 class Classifier:
@@ -63,33 +87,42 @@ class Classifier:
     Raises
     ------
     DataError
-        The folder holds no judge.
+        The folder holds no judge, or a damaged one.
     """
 
     def __init__(self, folder: Path) -> None:
         try:
-            card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-            weights = load_file(folder / WEIGHTS)
-        except (OSError, ValueError) as error:
+            self.card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            self.diseases: tuple[str, ...] = tuple(self.card["diseases"])
+            self.size_px = int(self.card["size_px"])
+            self._net = _network(len(self.diseases))
+            self._net.load_state_dict(load_file(folder / WEIGHTS))
+            finite(*self._net.state_dict().values())
+        except FileNotFoundError as error:
             raise DataError(
                 f"No judge of diseases at {folder}: make one with gateway-models train classifier --out {folder}."
             ) from error
-        self.diseases: tuple[str, ...] = tuple(card["diseases"])
-        self.size_px = int(card["size_px"])
-        self.card = card
-        self._net = _network(len(self.diseases))
-        self._net.load_state_dict(weights)
+        except UNREADABLE as error:
+            raise DataError(
+                f"The judge of diseases at {folder} is damaged: remove it, and train it anew."
+            ) from error
         self._net.eval()
 
-    @torch.inference_mode()
     def predict(self, views: Image) -> Floats:
         """Probabilities float32 (N, K), in the order of ``diseases``, of views uint8 RGB (N, S, S, 3)."""
-        return np.asarray(self._net(_tensor(views)).softmax(1).numpy(), np.float32)
+        return _answers(self._net, views)
 
 
 def _network(classes: int) -> nn.Module:
     net: nn.Module = DenseNet121(spatial_dims=2, in_channels=3, out_channels=classes)
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+@torch.inference_mode()
+def _answers(net: nn.Module, views: Image) -> Floats:
+    """Probabilities float32 (N, K) of views uint8 RGB (N, S, S, 3)."""
+    parts = [views[start : start + BATCH] for start in range(0, len(views), BATCH)]
+    return np.concatenate([np.asarray(net(_tensor(part)).softmax(1).numpy(), np.float32) for part in parts])
 
 
 def _tensor(views: NDArray[np.uint8]) -> Tensor:
@@ -132,28 +165,40 @@ def train_classifier(
     out
         Folder for weights, card and the state to go on from.
     config
-        The recipe.
+        The recipe; a training goes on with the same, but for the steps.
 
     Raises
     ------
     DataError
-        Less than two diseases, or a photograph cannot be read.
+        Less than two diseases, a photograph cannot be read, or ``out`` holds another training.
+    FloatingPointError
+        The training diverged; nothing is written then.
     """
     diseases = tuple(sorted({one.disease for one in photographs}))
     if len(diseases) < 2:
-        raise DataError("A judge of diseases needs photographs of at least two diseases (or one and normal).")
+        raise DataError(
+            "A judge of diseases needs photographs of at least two diseases (or one and normal) in the split train."
+        )
+    present([*photographs, *validation])
+    learnt = listed(((digest(one.image), digest(one.mask), one.disease) for one in photographs), out)
+    decided = deciding("classifier", config, diseases=", ".join(diseases), photographs=learnt)
+    state = load_state(out / STATE, decided)
+    first = 0 if state is None else int(state["step"])
+    if first > config.steps:
+        raise DataError(
+            f"{out} holds a judge of {first} steps, more than {config.steps}; name another --out."
+        )
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     net = _network(len(diseases))
     optimiser = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=1e-4)
     taken = views(photographs, config.size_px)
     named = np.array([diseases.index(one.disease) for one in photographs])
-    state = load_state(out / STATE)
-    first = 0
+    known = [one for one in validation if one.disease in diseases]
+    held = views(known, config.size_px)
     if state is not None:
         net.load_state_dict(state["net"])
         optimiser.load_state_dict(state["optimiser"])
-        first = int(state["step"])
     meter = Meter("classifier", first, config.steps)
     net.train()
     for step in meter.steps():
@@ -164,6 +209,7 @@ def train_classifier(
         with torch.autocast("cpu", torch.bfloat16, enabled=config.mixed_precision):
             logits = net(_tensor(batch))
         loss = nn.functional.cross_entropy(logits.float(), target, label_smoothing=0.05)
+        finite(loss)
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(
                 step, config.steps, config.learning_rate, min(200, config.steps // 5 + 1)
@@ -173,20 +219,29 @@ def train_classifier(
         optimiser.step()
         meter.note(loss=loss.item())
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == config.steps:
-            save_state(
-                out / STATE, {"net": net.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}
-            )
-    save_file({name: value.contiguous() for name, value in net.state_dict().items()}, out / WEIGHTS)
+            finite(*net.state_dict().values())
+            kept = {"net": net.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}
+            save_state(out / STATE, {**kept, "decided": decided})
+    net.eval()
     card = {"diseases": diseases, "photographs": len(photographs), **asdict(config)}
-    (out / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-    if validation:
-        judge = Classifier(out)
-        known = [one for one in validation if one.disease in diseases]
-        probabilities = judge.predict(views(known, judge.size_px))
-        card["validation_auc"] = one_vs_rest(probabilities, [diseases.index(one.disease) for one in known])[1]
-        card["validation_photographs"] = len(known)
-        (out / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    if known:
+        area = one_vs_rest(_answers(net, held), [diseases.index(one.disease) for one in known])[1]
+        # Of one disease alone there is no area.
+        card |= {"validation_auc": area, "validation_photographs": len(known)} if math.isfinite(area) else {}
+    _write(out, net, card)
     return out
+
+
+def _write(out: Path, net: nn.Module, card: dict[str, Any]) -> None:
+    """Replace weights and card, each whole or not at all."""
+    fresh = out / "classifier.new"
+    try:
+        save_file({name: value.contiguous() for name, value in net.state_dict().items()}, fresh)
+    except SafetensorError as error:
+        raise OSError(f"{out / WEIGHTS} cannot be written; is the disk full?") from error
+    fresh.replace(out / WEIGHTS)
+    fresh.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    fresh.replace(out / CARD)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -209,7 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--mixed-precision", action="store_true", help="bfloat16 where it is safe")
     parser.add_argument("--threads", type=int, default=0, help="threads of torch (0: as many as cores)")
     given = parser.parse_args(argv)
-    if given.threads:
+    if given.threads > 0:
         torch.set_num_threads(given.threads)
     photographs = read(given.data)
     by_split = {name: [one for one in photographs if one.split == name] for name in ("train", "validation")}
