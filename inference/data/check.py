@@ -16,7 +16,7 @@ import numpy as np
 from inference.contract import CLASSES, DISEASES, Image
 from inference.data import DataError, manifest
 from inference.data.manifest import NORMAL, Finding, Photograph
-from inference.data.pictures import ORIENTATION, Labels, read_image, read_labels
+from inference.data.pictures import Labels, read_image, read_labels, turned
 
 LESION, EYE, MOUTH = (CLASSES.index(name) for name in ("lesion", "eye", "mouth"))
 SMALL_PX = 64
@@ -90,16 +90,9 @@ def _photograph(row: Photograph, labels: Labels) -> list[tuple[str, bool]]:
     width = int(columns[-1] - columns[0]) + 1
     if width < SMALL_PX:
         found.append((f"what is labelled is only {width} pixels wide", False))
-    if _turned(row.image):
+    if turned(row.image):
         found.append(("its EXIF orientation turns it; the mask must be that of the turned picture", False))
     return found
-
-
-def _turned(file: Path) -> bool:
-    from PIL import Image as Pictures
-
-    with Pictures.open(file) as opened:
-        return bool(opened.getexif().get(ORIENTATION, 1) != 1)
 
 
 def _balance(rows: Sequence[Photograph]) -> list[Finding]:

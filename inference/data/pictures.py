@@ -69,15 +69,34 @@ def size(file: Path, *, mask: bool = False) -> tuple[int, int]:
     DataError
         No picture, or a mask that is not of one 8-bit channel.
     """
-    from PIL import Image as Pictures
-
     with _opened(file) as opened:
         width, height = opened.size
         if mask:
             _one_channel(file, opened.mode)
-        elif Pictures.Image.getexif(opened).get(ORIENTATION, 1) > 4:  # PNG's own would decode all of it
+        elif _turn(opened) > 4:
             width, height = height, width
     return height, width
+
+
+def turned(file: Path) -> bool:
+    """Whether a picture's EXIF orientation turns or mirrors it.
+
+    Raises
+    ------
+    DataError
+        No picture.
+    """
+    with _opened(file) as opened:
+        return _turn(opened) != 1
+
+
+def _turn(opened: "Pictures.Image") -> int:
+    from PIL import Image as Pictures
+
+    try:
+        return int(Pictures.Image.getexif(opened).get(ORIENTATION, 1))  # PNG's own would decode all of it
+    except (TypeError, *BROKEN):
+        return 1  # as whoever decodes it takes it
 
 
 @contextmanager

@@ -127,6 +127,11 @@ def test_a_picture_that_exif_turns_is_pointed_out(tmp_path: Path) -> None:
         exif[0x0112] = 3
         opened.save(row.image, exif=exif)
     assert "EXIF orientation" in told(tmp_path)[row.image.name][0]
+    cv2.imwrite(str(row.image), row.read()[0])
+    with Image.open(row.image) as opened:
+        opened.save(row.image, "PNG", exif=b"Exif\0\0no such thing")
+    manifest.present([row])
+    assert told(tmp_path) == {}
 
 
 def coco_file(folder: Path, form: str) -> Path:
