@@ -94,7 +94,7 @@ def test_check_knows_pairs_by_their_columns(
     assert "3 pairs\n0 to put right" in capsys.readouterr().out
 
 
-NOBODY = Models("nobody", True, *(None,) * 3, {}, (), 0.5, {"": "a face"})  # type: ignore[arg-type]
+NOBODY = Models("nobody", True, *(None,) * 3, {}, (), 0.5, {"": "a face"})
 
 
 def photographs(folder: Path, split: str) -> list[Photograph]:
