@@ -2,13 +2,17 @@
 
 import math
 from pathlib import Path
+from statistics import NormalDist
+from typing import get_args
 
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
+from inference.inpaint.finetune import Losses
 from inference.inpaint.losses import (
+    Form,
     Preference,
     Prototypes,
     critical_features,
@@ -16,8 +20,12 @@ from inference.inpaint.losses import (
     painted_error,
     pooled,
 )
+from inference.inpaint.preferences import Preferring
+from inference.inpaint.tuning import UNET_LAYERS
+from inference.recipe import recipe
 
-NANO = Path(__file__).parents[2] / "bundles/nano/inpainter"
+ROOT = Path(__file__).parents[2]
+NANO, CONF = ROOT / "bundles/nano/inpainter", ROOT / "conf/training"
 
 
 def errors(values: list[list[float]]) -> tuple[Tensor, Tensor]:
@@ -182,17 +190,24 @@ def test_the_loss_falls_as_the_winner_gets_likelier() -> None:
     assert losses[0] > losses[1] > losses[2]
 
 
-def test_the_margin_does_not_saturate_on_realistic_errors_and_a_fixed_one_would() -> None:
+def test_as_shipped_one_pair_in_sixteen_saturates_on_realistic_errors_and_a_fixed_margin_saturates_all() -> (
+    None
+):
+    shipped = recipe(Preferring, CONF / "preferences.toml", "preference")
     draw = torch.Generator().manual_seed(6)
-    gaps = 0.002 + 0.01 * torch.randn(400, generator=draw)
-    preference = Preference(beta=200, margin=1.0)
-    for batch in gaps.split(8):
+    gaps = 0.002 + 0.01 * torch.randn(20_000, generator=draw)
+    preference = Preference(shipped.beta, shipped.margin, shipped.anchor, shipped.memory)
+    for batch in gaps.split(4):
         preference.follow(batch)
-    assert preference.scale == pytest.approx(0.01, rel=0.2)
+    assert preference.scale == pytest.approx(0.01, rel=0.1)
     winner = torch.full_like(gaps, 0.3)
     _, figures = preference.loss(winner, winner + gaps)
-    assert figures["saturated"] < 0.25
-    fixed = torch.sigmoid(200 * (gaps - 0.5))
+    # β[(e_l − e_w) − m] is normal, of mean 200 (0.002 − 0.005) and deviation 2; sure is what lies beyond ±ln 49.
+    normal = NormalDist(-0.6, 2.0)
+    sure = normal.cdf(-math.log(49)) + 1 - normal.cdf(math.log(49))
+    assert sure == pytest.approx(1 / 16, abs=1e-3)
+    assert figures["saturated"] == pytest.approx(sure, abs=0.01)
+    fixed = torch.sigmoid(shipped.beta * (gaps - 0.5))
     assert ((fixed < 0.02) | (fixed > 0.98)).all()
 
 
@@ -207,30 +222,45 @@ def test_the_anchor_keeps_the_winner_from_getting_worse() -> None:
     assert gradient(1.0) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_ffe_and_diff_reach_the_trained_parameters_of_the_unet() -> None:
+def test_ffe_and_diff_as_shipped_reach_adapters_that_have_not_learnt_yet() -> None:
     from peft import LoraConfig
 
+    shipped = recipe(Losses, CONF / "inpaint.toml", "loss")
+    torch.manual_seed(8)
     unet = UNet2DConditionModel.from_pretrained(NANO, subfolder="unet", local_files_only=True)
     unet.requires_grad_(False).float()
-    unet.add_adapter(
-        LoraConfig(r=2, target_modules=["to_q", "to_k", "to_v", "to_out.0"], init_lora_weights=False)
-    )
-    trained = [parameter for parameter in unet.parameters() if parameter.requires_grad]
+    unet.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=UNET_LAYERS))
+    names, trained = zip(*((n, p) for n, p in unet.named_parameters() if p.requires_grad), strict=True)
+    assert all(bool(p.any()) != ("lora_B" in name) for name, p in zip(names, trained, strict=True))
     seen: list[Tensor] = []
     unet.mid_block.register_forward_hook(lambda *given: seen.append(given[2]))
-    draw = torch.Generator().manual_seed(8)
-    noise = torch.randn(3, 4, 16, 16, generator=draw)
-    told = unet(torch.randn(3, 9, 16, 16, generator=draw), torch.tensor([10, 300, 700]),
-                torch.randn(3, 24, 64, generator=draw)).sample  # fmt: skip
-    features, _ = pooled(seen[0], torch.ones(3, 1, 16, 16))
-    diseases, prototypes = torch.arange(3), Prototypes()
-    prototypes.follow(torch.randn(3, features.shape[1], generator=draw) + features.detach().mean(0), diseases)
-    losses = {
-        "ffe": critical_features(told, noise)[0],
-        "diff": disease_difference(features, diseases, prototypes, margin=-1.0),
-        "literal": disease_difference(features, diseases, prototypes, "literal"),
+    # Of four diseases two look nearly alike: those are what DIFF turns away from one another.
+    noisy, noise, states = torch.randn(4, 9, 16, 16), torch.randn(4, 4, 16, 16), torch.randn(1, 24, 64)
+    noisy[1] = noisy[0] + 0.1 * torch.randn(9, 16, 16)
+    diseases, prototypes = torch.arange(4), Prototypes(shipped.memory)
+
+    def losses() -> dict[str, Tensor]:
+        told = unet(noisy, torch.full((4,), 300), states.expand(4, -1, -1)).sample
+        features, _ = pooled(seen[-1], torch.ones(4, 1, 16, 16))
+        prototypes.follow(features, diseases)
+        forms = {form: disease_difference(features, diseases, prototypes, form, shipped.diff_margin)
+                 for form in get_args(Form)}  # fmt: skip
+        return {"ffe": critical_features(told, noise, shipped.ffe_share)[0], **forms}
+
+    found = losses()
+    gradients = {
+        name: torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True)
+        for name, loss in found.items()
     }
-    for name, loss in losses.items():
-        gradients = torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True)
-        reached = [float(gradient.abs().sum()) for gradient in gradients if gradient is not None]
-        assert reached and max(reached) > 0, name
+    for kind, each in gradients.items():
+        reached = {name for name, one in zip(names, each, strict=True) if one is not None and one.any()}
+        assert reached, kind
+        assert all("lora_B" in name for name in reached), kind
+    # One step against DIFF's gradient alone makes it smaller.
+    assert shipped.diff_form == "separate"
+    length = torch.cat([one.flatten() for one in gradients["separate"] if one is not None]).norm()
+    with torch.no_grad():
+        for parameter, one in zip(trained, gradients["separate"], strict=True):
+            if one is not None:
+                parameter.sub_(0.1 * one / length)
+    assert losses()["separate"].item() < found["separate"].item()
