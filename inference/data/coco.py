@@ -141,6 +141,7 @@ def _pictures(
             faults.append(str(error))
     faults += [f"--class {one}=…: no category is called so" for one in classes if one not in names.values()]
     shapes: dict[int, list[Shape]] = defaultdict(list)
+    strays: dict[str, list[str]] = defaultdict(list)
     for place, one in enumerate(content["annotations"]):
         where = f"annotations[{place}]"
         try:
@@ -154,9 +155,11 @@ def _pictures(
             continue
         for kind, number, there in (("image", image, images), ("category", category, categories)):
             if number not in there:
-                faults.append(f"{where} is of the {kind} {number}, which is not listed")
+                strays[f"of the {kind} {number}, which is not listed"].append(where)
         if image in images and category in meant:
             shapes[image].append(Shape(where, *meant[category], segmentation))
+    for what, (first, *more) in strays.items():
+        faults.append(f"{first} and {len(more)} more are {what}" if more else f"{first} is {what}")
     if not images:
         faults.append("it lists no picture")
     listed = [

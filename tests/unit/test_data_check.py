@@ -272,7 +272,8 @@ def test_what_is_wrong_in_a_coco_file_is_told_and_nothing_is_written(
 def test_all_faults_of_a_coco_file_are_told_at_once(tmp_path: Path) -> None:
     file = coco_file(tmp_path / "site", "packed")
     content = json.loads(file.read_text())
-    for annotation in content["annotations"]:
+    content["annotations"] += [{"image_id": 9, "category_id": 8, "segmentation": []}] * 3
+    for annotation in content["annotations"][:3]:
         counts = annotation["segmentation"]["counts"]
         annotation["segmentation"]["counts"] = counts[: len(counts) // 2]
     file.write_text(json.dumps(content))
@@ -280,6 +281,7 @@ def test_all_faults_of_a_coco_file_are_told_at_once(tmp_path: Path) -> None:
         coco.import_coco(file, file.parent, tmp_path / "out", classes={"wheal": "lesion"})
     lines = str(raised.value).splitlines()[1:]
     assert lines[0] == "  --class wheal=…: no category is called so"
+    assert "  annotations[3] and 2 more are of the image 9, which is not listed" in lines
     assert sum("names no patient" in line for line in lines) == 2
     assert sum("neither polygons nor RLE" in line for line in lines) == 3
 
