@@ -74,6 +74,8 @@ class Recipe:
             raise RecipeError(
                 f"small_px and size_px must be multiples of 32, not {self.small_px} and {self.size_px}"
             )
+        if self.batch == 1 and min(self.small_px, self.size_px) == 32:
+            raise RecipeError("batch must be 2 or more where small_px or size_px is 32")
         positive = all(weight > 0 for weight in (self.peak_rate, *self.class_weights))
         if not (positive and self.weight_decay >= 0 and 0 <= self.ema < 1):
             raise RecipeError(

@@ -159,6 +159,7 @@ def test_a_file_that_is_missing_is_told_before_the_first_step(tmp_path: Path, su
     "wrong",
     [
         {"batch": 0},
+        {"batch": 1, "small_px": 32},
         {"steps": 0},
         {"checkpoint_every": 0},
         {"threads": 0},

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,6 +117,21 @@ def test_a_pipeline_learns_a_site_and_goes_on_where_it_was_ended(
     with pytest.raises(DataError, match=r"\(other pipeline\)"):
         finetune.train(site, folder, whole, tuning, losses)
     assert (whole / name).read_bytes() == (tmp_path / "halted" / name).read_bytes()
+
+
+def test_two_processes_learn_together_and_one_does_not_go_on_alone(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["train", "inpaint", "--data", site, "--out", tmp_path / "out", "--pipeline", NANO]
+    asked += ["--config", ROOT / "conf/training/inpaint.toml", "--steps", 1, "--batch", 1, "--rank", 2]
+    asked += ["--judged", 1, "--workers", 0]
+    words = [str(word) for word in asked]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*launch, "-m", "inference.cli", *words], check=True, timeout=300, capture_output=True)
+    assert [one["step"] for one in figures(tmp_path / "out")] == [0, 1]
+    assert (tmp_path / "out/pipeline/model_index.json").is_file()
+    assert main(words) == 1
+    assert "another training (processes 2, not 1)" in capsys.readouterr().err
 
 
 def preferred(folder: Path, count: int = 6) -> list[Pair]:
