@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from pickle import UnpicklingError
@@ -15,6 +16,7 @@ import cv2
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors import SafetensorError
 
 from inference.data import DataError
 
@@ -32,10 +34,25 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
     try:
-        torch.save(state, fresh)
-        fresh.replace(path)
-    except (OSError, RuntimeError) as error:
+        with writing(path):
+            torch.save(state, fresh)
+            fresh.replace(path)
+    finally:
         fresh.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What PyTorch and safetensors raise within it, when they cannot write, as one error of the system.
+
+    Raises
+    ------
+    OSError
+        ``path`` cannot be written.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise OSError(f"{path} cannot be written; is the disk full?") from error
 
 

@@ -25,7 +25,15 @@ from inference.data import DataError
 from inference.inpaint import inpainter
 from inference.inpaint.build import without_paths
 from inference.inpaint.importing import fuse_lora
-from inference.progress import finite, learning_rate, load_state, read_ahead, save_state, write_figures
+from inference.progress import (
+    finite,
+    learning_rate,
+    load_state,
+    read_ahead,
+    save_state,
+    write_figures,
+    writing,
+)
 from inference.recipe import RecipeError
 
 Item_co = TypeVar("Item_co", covariant=True)
@@ -332,7 +340,8 @@ class Tuner:
             if self.tuning.text_encoder:
                 adapters = get_peft_model_state_dict(bare.text)
                 layers["text_encoder_lora_layers"] = convert_state_dict_to_diffusers(adapters)
-            StableDiffusionInpaintPipeline.save_lora_weights(self.out / "lora", **layers)
+            with writing(self.out / "lora"):
+                StableDiffusionInpaintPipeline.save_lora_weights(self.out / "lora", **layers)
         fuse(self.folder, self.out / "lora", target)
         return target
 
@@ -360,7 +369,8 @@ def fuse(folder: Path, adapters: Path, target: Path) -> None:
     fuse_lora(pipeline, adapters, 1.0)
     for part in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
         part.to(torch.float16)
-    pipeline.save_pretrained(target)
+    with writing(target):
+        pipeline.save_pretrained(target)
     without_paths(target)
 
 

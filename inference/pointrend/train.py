@@ -37,6 +37,7 @@ from inference.progress import (
     read_ahead,
     save_state,
     write_figures,
+    writing,
 )
 from inference.recipe import RecipeError, recipe
 from inference.split import held_back
@@ -168,9 +169,12 @@ class Training:
         ------
         FloatingPointError
             A weight is no number; what was written before stays.
+        OSError
+            They cannot be written.
         """
         finite(*self.model.state_dict().values(), *self.average.state_dict().values())
-        write_weights(self.average, out / WEIGHTS)
+        with writing(out / WEIGHTS):
+            write_weights(self.average, out / WEIGHTS)
         parts = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimiser")}
         save_state(out / STATE, parts | {"done": self.done, "figures": self.figures, "decided": decided})
 

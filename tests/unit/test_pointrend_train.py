@@ -124,6 +124,13 @@ def test_the_command_trains_and_a_second_call_has_nothing_left_to_do(
     assert (tmp_path / "out/model.safetensors").read_bytes() == weights
 
 
+def test_weights_that_cannot_be_written_are_told_and_no_state_pretends_they_were(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").mkdir()
+    with pytest.raises(OSError, match=r"model\.safetensors cannot be written; is the disk full"):
+        Training(TINY, RECIPE).save(tmp_path, {})
+    assert not (tmp_path / "checkpoint.pth").exists()
+
+
 @pytest.mark.parametrize(("rate", "every"), [(1e300, 1), (1e38, 2)])
 def test_a_training_that_diverges_says_so_and_leaves_no_state(
     tmp_path: Path, rate: float, every: int
