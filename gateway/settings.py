@@ -228,7 +228,7 @@ class Pixels:
         "A lesion that itself covers eyes, nose or mouth: hide it, keep it, or hold the instance.", "hold"
     )
     keep_margin: float = key("Lesions grow by this fraction of the face's width.", 0.02, within=(0, 1))
-    hide_margin: float = key("Hidden regions grow by this fraction of it.", 0.2, within=(0, 1))
+    hide_margin: float = key("Hidden regions grow by this fraction of it.", 0.25, within=(0, 1))
     keep_most: float = key("Largest share of a hidden region that is kept as lesion.", 0.2, within=(0, 1))
     attempts: int = key(
         "Paintings made at most, for one that is clearly another person; the least similar is taken.",

@@ -14,7 +14,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from inference.blend import matched
+from inference.blend import faded, matched
 from inference.contract import Face, Floats, Image, Inpainter, Mask, Models
 from inference.crops import Crop, crops_for, within
 from inference.doubt import doubts
@@ -65,7 +65,7 @@ class MaskOptions:
 
     lesion_over_features: LesionRule = "hide"
     keep_margin: float = 0.02
-    hide_margin: float = 0.2
+    hide_margin: float = 0.25
     keep_most: float = 0.2
 
 
@@ -205,18 +205,20 @@ def paint(image: Image, plan: Plan, inpainter: Inpainter, prompt: str, seed: int
         return image.copy()
     result = image.copy()
     result[plan.hide] = BLANK
-    views, masks = [], []
+    views, masks, arounds = [], [], []
     for crop in plan.crops:
         mask = crop.take_mask(plan.hide)
         view = crop.take(result)
         view[mask] = BLANK
         views.append(view)
         masks.append(mask)
+        arounds.append(~(mask | crop.take_mask(plan.keep)))
     seeds = [(seed + 7919 * index) % 2**31 for index in range(len(views))]
     painted = inpainter.inpaint(np.stack(views), np.stack(masks), [prompt] * len(views), seeds)
     open_pixels = plan.hide.copy()
-    for crop, view, mask, answer in zip(plan.crops, views, masks, painted, strict=True):
-        patch, rows, columns = crop.put(matched(answer, view, mask), *image.shape[:2])
+    for crop, view, mask, around, answer in zip(plan.crops, views, masks, arounds, painted, strict=True):
+        new = faded(matched(answer, view, mask), view, around)
+        patch, rows, columns = crop.put(new, *image.shape[:2])
         inside = open_pixels[rows, columns] & within(crop, rows, columns)
         target = result[rows, columns]
         target[inside] = np.clip(np.rint(patch[inside]), 0, 255).astype(np.uint8)

@@ -10,6 +10,8 @@ from inference.contract import Floats, Image, Mask
 
 WIDEST_PX = 512
 """Longer sides are filled at this size: there is nothing fine in a fill."""
+FADE = 0.1
+"""How far inside the outline of what is painted it fades into what surrounds it, a share of the crop's side."""
 
 
 def erased(image: Image, mask: Mask) -> Image:
@@ -59,6 +61,31 @@ def matched(answer: Image, view: Image, mask: Mask) -> Floats:
         return painted
     difference = np.clip(view.astype(np.float32) - painted, -48, 48)
     return painted + spread_out(difference, known)
+
+
+def faded(painted: Floats, view: Image, around: Mask) -> Floats:
+    """The painted crop (S, S, 3), float32, whose outermost part fades into what surrounds it, without a step.
+
+    Parameters
+    ----------
+    painted, view
+        New pixels, and the crop (S, S, 3) without what is hidden.
+    around
+        bool (S, S): neither painted nor a kept lesion. Nothing else of ``view`` has an influence: the redness of a
+        lesion would spread.
+    """
+    if not around.any() or around.all():
+        return painted
+    known = around.astype(np.float32)
+    fill = spread_out(np.asarray(view * known[..., None], np.float32), known)
+    inside = (~around).astype(np.uint8)
+    depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    count, labels = cv2.connectedComponents(inside)
+    deepest = np.array([depth[labels == one].max() for one in range(count)], np.float32)
+    band = np.minimum(FADE * around.shape[0], deepest / 2)  # half of something small is painted all the same
+    share = np.clip(depth / np.maximum(band, 1e-6)[labels], 0, 1)
+    share = (share * share * (3 - 2 * share))[..., None]
+    return np.asarray(painted * share + fill * (1 - share), np.float32)
 
 
 def spread_out(values: Floats, weight: Floats) -> Floats:
