@@ -315,7 +315,7 @@ def test_a_bundle_is_built_packed_and_fetched_whole_and_no_other(base, checkpoin
     assert main(["build", str(recipe), str(tmp_path / "bundle")]) == 1
     assert "[evaluation] data is for the site to fill in" in capsys.readouterr().err
     assert main(["build", str(recipe), str(tmp_path / "bundle"), "--data", str(tmp_path)]) == 1
-    assert "manifest.csv cannot be read" in capsys.readouterr().err
+    assert f"There is no {tmp_path / 'manifest.csv'}" in capsys.readouterr().err
     with pytest.raises(BundleError, match="exists"):
         assemble.build(recipe, tmp_path / "bundle")
 

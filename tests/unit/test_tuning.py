@@ -187,7 +187,7 @@ def test_a_training_that_diverges_says_so_and_leaves_no_state(
 @pytest.mark.parametrize(
     ("part", "extra", "told"),
     [
-        ("inpaint", ["--config", "conf/training/segment.toml"], "manifest.csv cannot be read"),
+        ("inpaint", ["--config", "conf/training/segment.toml"], r"There is no .*manifest\.csv"),
         ("preferences", ["--config", "none.toml"], "none.toml cannot be read as a TOML file"),
         ("segment", ["--start-from", "none.pth"], "holds no portraits|no portraits in"),
     ],
