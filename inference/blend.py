@@ -10,7 +10,7 @@ from inference.contract import Floats, Image, Mask
 
 WIDEST_PX = 512
 """Longer sides are filled at this size: there is nothing fine in a fill."""
-FADE = 0.1
+FADE = 0.08
 """How far inside the outline of what is painted it fades into what surrounds it, a share of the crop's side."""
 
 
