@@ -285,6 +285,18 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def contents(path: Path) -> str:
+    """Digest of a file; of a folder, that of all files in it and their names, without hidden ones, hexadecimal."""
+    if not path.is_dir():
+        return digest(path)
+    found = hashlib.sha256()
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path)
+        if file.is_file() and not any(part.startswith(".") for part in name.parts):
+            found.update(f"{name.as_posix()} {digest(file)}\n".encode())
+    return found.hexdigest()
+
+
 def seal(folder: Path) -> Bundle:
     """List every file of the bundle with its present digest in its manifest; the rest of the manifest stays.
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import SafetensorError
 
+from inference.bundle import contents
 from inference.data import DataError
 
 Item = TypeVar("Item")
@@ -96,15 +97,8 @@ def deciding(kind: str, *recipes: Any, **more: Any) -> dict[str, Any]:
 
 
 def content_of(path: Path) -> str:
-    """Digest of a file; of a folder, that of all files in the folders within it, as those of a pipeline."""
-    files = sorted(file for file in path.glob("[!.]*/*") if file.is_file()) if path.is_dir() else [path]
-    found = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            found.update(
-                f"{file.relative_to(path)} ".encode() + hashlib.file_digest(stream, "sha256").digest()
-            )
-    return f"sha256:{found.hexdigest()}"
+    """What a file or a folder with weights holds, for :func:`deciding`."""
+    return f"sha256:{contents(path)}"
 
 
 def listed(rows: Iterable[Any], folder: Path) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from inference.contract import CLASSES, DISEASES, Mask
 from inference.data import DataError
 from inference.data.manifest import NAME, NORMAL, Photograph, table, write
-from inference.data.pictures import Labels, read_labels
+from inference.data.pictures import Labels, read_labels, size
 
 LESION = CLASSES.index("lesion")
 WHO = ("image", "patient", "disease")
@@ -233,14 +233,9 @@ def _names(files: Iterable[str]) -> list[str]:
 
 def _fits(picture: Picture, file: Path) -> None:
     """Raise where the picture of a COCO image is missing or of another size, as its EXIF orientation turns it."""
-    from PIL import Image as Pictures
-
     try:
-        with Pictures.open(file) as opened:
-            width, height = opened.size
-            if Pictures.Image.getexif(opened).get(0x0112, 1) > 4:  # PNG's own would decode all of it
-                width, height = height, width
-    except (OSError, SyntaxError, Pictures.DecompressionBombError) as error:
+        height, width = size(file)
+    except DataError as error:
         raise DataError(
             f"{picture.file} is missing or no picture; --images tells the folder that it lies in"
         ) from error
@@ -285,7 +280,10 @@ def _drawn(segmentation: Any, height: int, width: int) -> Mask:
 
 
 def _runs(text: str) -> list[int]:
-    """The runs that COCO's compressed RLE tells: numbers of five bits a character, from the third the difference."""
+    """The runs that COCO's compressed RLE tells: numbers of five bits a character, from the third the difference.
+
+    They are summed before anything is drawn: pycocotools draws what is cut, or too short for the picture, all the same.
+    """
     runs: list[int] = []
     value = shift = 0
     for code in text.encode("ascii"):
@@ -320,9 +318,9 @@ def write_coco(rows: Sequence[Photograph], file: Path) -> Path:
     for number, row in enumerate(rows, start=1):
         labels = read_labels(row.mask)
         name = Path(os.path.relpath(row.image, file.parent)).as_posix()
-        size = {"height": labels.shape[0], "width": labels.shape[1]}
+        sides = {"height": labels.shape[0], "width": labels.shape[1]}
         pictures.append(
-            {"id": number, "file_name": name, **size, "patient": row.patient, "disease": row.disease}
+            {"id": number, "file_name": name, **sides, "patient": row.patient, "disease": row.disease}
         )
         for index in np.unique(labels[labels > 0]).tolist():
             called = row.disease if index == LESION and row.disease in DISEASES else CLASSES[index]

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from inference.bundle import contents
 from inference.contract import Floats, Image
 from inference.crops import Crop
 from inference.data import DataError
 from inference.data.manifest import Photograph
 from inference.evaluate.exported import load_network
-from inference.evaluate.methods import K, contents, groups, masked
+from inference.evaluate.methods import K, groups, masked
 from inference.evaluate.scene import Scene, open_scene
 
 FETCH = {

@@ -6,13 +6,11 @@ included. Shape letters: H × W native size, S side of an upright crop, N pictur
 
 import hashlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import cv2
 import numpy as np
 
-from inference.bundle import digest
 from inference.contract import Image
 from inference.data.manifest import Photograph
 from inference.evaluate.scene import Scene, open_scene
@@ -25,16 +23,6 @@ K = 5
 """Faces of which k-same makes one."""
 K_SAME_PX = 128
 """Side of the upright crops that k-same compares and averages."""
-
-
-def contents(folder: Path) -> str:
-    """Digest of a folder's files and their names, without hidden ones: of weights, with all that configures them."""
-    found = hashlib.sha256()
-    for file in sorted(folder.rglob("*")):
-        name = file.relative_to(folder)
-        if file.is_file() and not any(part.startswith(".") for part in name.parts):
-            found.update(f"{name.as_posix()} {digest(file)}\n".encode())
-    return found.hexdigest()
 
 
 class Withheld(Exception):

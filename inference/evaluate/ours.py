@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from inference.anonymize import MaskOptions, plan, uncovered
-from inference.bundle import MANIFEST, digest, read_bundle, seal
+from inference.bundle import MANIFEST, contents, digest, read_bundle, seal
 from inference.contract import Image, Models
 from inference.data.manifest import NORMAL, Photograph
 from inference.disguise import SMALLER_KEEP, Asked, Painting, disguised
-from inference.evaluate.methods import Withheld, contents
+from inference.evaluate.methods import Withheld
 from inference.evaluate.scene import Scene
 
 ATTEMPTS = 6

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
+from inference.bundle import contents
 from inference.contract import Image
 from inference.data import DataError
 from inference.data.manifest import NORMAL, Photograph
-from inference.evaluate.methods import contents
 from inference.evaluate.scene import Scene
 
 STEPS = 50

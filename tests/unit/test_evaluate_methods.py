@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from inference.bundle import contents
 from inference.data import DataError
 from inference.evaluate import generators, methods, ours, painters, registry
 from inference.evaluate.methods import KSame, groups
@@ -172,15 +173,15 @@ def test_whatever_could_change_a_result_is_in_a_folders_digest(tmp_path: Path) -
     for name in ("unet/weights.bin", "scheduler/config.json", ".cache/seen"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text("as fetched")
-    seen = methods.contents(tmp_path)
+    seen = contents(tmp_path)
     (tmp_path / ".cache/seen").write_text("again")
-    assert methods.contents(tmp_path) == seen
+    assert contents(tmp_path) == seen
     for name in ("unet/weights.bin", "scheduler/config.json"):
         (tmp_path / name).write_text("changed")
-        assert methods.contents(tmp_path) != seen
-        seen = methods.contents(tmp_path)
+        assert contents(tmp_path) != seen
+        seen = contents(tmp_path)
     (tmp_path / "unet/weights.bin").rename(tmp_path / "unet/other.bin")
-    assert methods.contents(tmp_path) != seen
+    assert contents(tmp_path) != seen
 
 
 def test_a_painter_with_another_configuration_is_another(nine_channels: Path, tmp_path: Path) -> None:
